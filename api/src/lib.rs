@@ -1,0 +1,1 @@
+//! The wire: generated services, the method-to-role table, the client library.

@@ -1,0 +1,1 @@
+//! The cluster room: identity, discovery, membership, trust.

@@ -1,0 +1,2 @@
+//! orlopctl.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The resource store, its watches, and the runtime that drives controllers.

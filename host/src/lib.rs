@@ -1,0 +1,1 @@
+//! The host room: services, files, logs, the container runtime, platforms.

@@ -1,0 +1,1 @@
+//! Disk layouts, unified kernel images, installer.

@@ -1,0 +1,1 @@
+//! The Kubernetes room: etcd, control plane, kubelet, manifests.

@@ -1,0 +1,1 @@
+//! The network room: links, addresses, routes, names, time.

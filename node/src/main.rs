@@ -1,0 +1,2 @@
+//! The node's one binary; argv[0] chooses the applet.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Certificate authorities, certificates, requests, roles and the secrets bundle.

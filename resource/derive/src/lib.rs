@@ -1,0 +1,1 @@
+//! The #[resource] attribute and its relatives: one struct, every form.

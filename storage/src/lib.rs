@@ -1,0 +1,1 @@
+//! The storage room: disks and volumes.

@@ -1,0 +1,1 @@
+//! Linux, behind safe functions. The only crate that may hold unsafe code.

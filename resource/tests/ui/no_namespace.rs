@@ -1,0 +1,4 @@
+#[resource::resource(type = "Widgets.test.example.org")]
+pub struct Widget {}
+
+fn main() {}

@@ -1,0 +1,6 @@
+#[resource::message]
+pub struct Part {
+    pub weight: u64,
+}
+
+fn main() {}

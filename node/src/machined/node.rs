@@ -1,0 +1,61 @@
+//! What the parts of `machined` share: the store's tables they read often, and the handles to the world outside.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use engine::{Handle, Store, Table};
+use host::logs::Watcher;
+use kube_room::etcd::control::EtcdControl;
+use model::config::Mode;
+use model::host::MachineConfig;
+use model::net::TimeServerStatus;
+use model::services::{ConfigRequest, ServiceRequest, ServiceSpec, ServiceStatus};
+
+use super::events::Events;
+use super::lifecycle::Lifecycle;
+
+/// The node. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Node {
+    /// The resources.
+    pub(crate) store: Store,
+    /// The controllers.
+    pub(crate) runtime: Handle,
+    /// What happens.
+    pub(crate) events: Events,
+    /// Growing log files.
+    pub(crate) logs: Watcher,
+    /// The sequences that end the boot.
+    pub(crate) lifecycle: Arc<Lifecycle>,
+    /// containerd's socket.
+    pub(crate) containerd: PathBuf,
+    /// etcd of this node.
+    pub(crate) etcd: EtcdControl,
+    /// How configurations are checked here.
+    pub(crate) mode: Mode,
+    /// Service specifications.
+    pub(crate) specs: Table<ServiceSpec>,
+    /// How services fare.
+    pub(crate) statuses: Table<ServiceStatus>,
+    /// What was asked of services.
+    pub(crate) requests: Table<ServiceRequest>,
+    /// What was asked to be the configuration.
+    pub(crate) configs: Table<ConfigRequest>,
+    /// The configuration.
+    pub(crate) machine_config: Table<MachineConfig>,
+    /// The time servers.
+    pub(crate) time_servers: Table<TimeServerStatus>,
+    /// One configuration is applied at a time.
+    pub(crate) applying: Arc<tokio::sync::Mutex<Trial>>,
+}
+
+/// A configuration on trial: reverted when the task is not aborted.
+#[derive(Debug, Default)]
+pub(crate) struct Trial(pub(crate) Option<tokio::task::JoinHandle<()>>);
+
+impl Node {
+    /// The active configuration when there is a valid one.
+    pub(crate) fn config(&self) -> Option<Arc<resource::Resource<MachineConfig>>> {
+        self.machine_config.get(host::acquire::ACTIVE)
+    }
+}

@@ -1,0 +1,454 @@
+//! `cluster`: local clusters of real nodes.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use api::client::{Client, Context, Options as ClientOptions};
+use api::machine as pb;
+use clap::{Args, Subcommand, ValueEnum};
+use lab::namespaces::Namespaces;
+use lab::{ClusterState, NodeRequest, NodeState, Provisioner as _, Request, Role};
+use model::config::MachineType;
+use model::config::generate::{Options, generate_patched};
+use model::config::secrets::Bundle;
+use model::config::types::Url;
+use serde_json::json;
+use tokio::time::sleep;
+
+use super::r#gen;
+use crate::table::Table;
+use crate::{files, kubefile, kubernetes, patches};
+
+/// Time for one call to a node that may not be there yet.
+const CALL: Duration = Duration::from_secs(5);
+
+/// Run local clusters.
+#[derive(Debug, Args)]
+pub struct Cluster {
+    /// The cluster's name.
+    #[arg(long, global = true, default_value = "orlop")]
+    name: String,
+    /// Where clusters keep their state; by default $ORLOP_STATE, else ~/.orlop/clusters.
+    #[arg(long, global = true)]
+    state: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Create a cluster, or bring a half-made one to its end.
+    Create(Box<Create>),
+    /// Show a cluster and its nodes.
+    Show {
+        /// text or json.
+        #[arg(long, short, value_enum, default_value = "text")]
+        output: Output,
+    },
+    /// List the clusters.
+    List,
+    /// Change the number of nodes.
+    Scale(Scale),
+    /// Start nodes that are off; all without names.
+    Start {
+        /// Their names.
+        nodes: Vec<String>,
+    },
+    /// Switch nodes off; all without names.
+    Stop {
+        /// Their names.
+        nodes: Vec<String>,
+        /// How long they may take.
+        #[arg(long, default_value = "30s", value_parser = crate::duration)]
+        grace: Duration,
+    },
+    /// Print a node's console.
+    Logs {
+        /// Its name.
+        node: String,
+    },
+    /// Remove a cluster with all it had.
+    Destroy {
+        /// Accepted for compatibility: destroy removes what it finds in any case.
+        #[arg(long, short)]
+        force: bool,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+/// What nodes are made of.
+#[derive(Debug, Clone, Args)]
+struct Images {
+    /// The root image of nodes.
+    #[arg(long, default_value = "_out/root.erofs")]
+    root: PathBuf,
+    /// The image cache.
+    #[arg(long, default_value = "_out/image-cache")]
+    image_cache: PathBuf,
+}
+
+/// Arguments of `cluster create`.
+#[derive(Debug, Args)]
+struct Create {
+    /// How many control planes.
+    #[arg(long, default_value_t = 1)]
+    controlplanes: usize,
+    /// How many workers.
+    #[arg(long, default_value_t = 1)]
+    workers: usize,
+    /// The cluster's network; the first free one of 10.5.0.0/24, 10.5.1.0/24 … by default.
+    #[arg(long)]
+    cidr: Option<String>,
+    /// Patches for all machines.
+    #[arg(long)]
+    config_patch: Vec<String>,
+    /// Patches for control planes.
+    #[arg(long)]
+    config_patch_controlplanes: Vec<String>,
+    /// Patches for workers.
+    #[arg(long)]
+    config_patch_workers: Vec<String>,
+    /// Wait until the cluster is healthy.
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    wait: bool,
+    /// How long to wait.
+    #[arg(long, default_value = "5m", value_parser = crate::duration)]
+    wait_timeout: Duration,
+    #[command(flatten)]
+    images: Images,
+}
+
+/// Arguments of `cluster scale`.
+#[derive(Debug, Args)]
+struct Scale {
+    /// How many control planes.
+    #[arg(long)]
+    controlplanes: Option<usize>,
+    /// How many workers.
+    #[arg(long)]
+    workers: Option<usize>,
+    /// How long to wait for it.
+    #[arg(long, default_value = "5m", value_parser = crate::duration)]
+    wait_timeout: Duration,
+}
+
+/// A cluster that is being worked on.
+struct Work {
+    lab: Namespaces,
+    name: String,
+    begin: Instant,
+}
+
+impl Work {
+    fn say(&self, text: &str) {
+        eprintln!("[{:5.1} s] {text}", self.begin.elapsed().as_secs_f64());
+    }
+
+    fn dir(&self) -> PathBuf {
+        self.lab.dir(&self.name)
+    }
+
+    fn talosconfig(&self) -> PathBuf {
+        self.dir().join("talosconfig")
+    }
+
+    fn kubeconfig(&self) -> PathBuf {
+        self.dir().join("kubeconfig")
+    }
+}
+
+impl Cluster {
+    /// Does what is asked.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let begin = Instant::now();
+        let progress = move |line: &str| eprintln!("[{:5.1} s] {line}", begin.elapsed().as_secs_f64());
+        let lab = Namespaces::new(self.state.clone().unwrap_or_else(lab::default_dir)).on_progress(progress);
+        let work = Work { lab, name: self.name, begin };
+        match self.command {
+            Command::Create(create) => create.run(&work).await,
+            Command::Show { output } => show(&work, output),
+            Command::List => {
+                work.lab.list()?.iter().for_each(|name| println!("{name}"));
+                Ok(())
+            }
+            Command::Scale(scale) => scale.run(&work).await,
+            Command::Start { nodes } => Ok(work.lab.start(&work.name, &nodes)?),
+            Command::Stop { nodes, grace } => Ok(work.lab.stop(&work.name, &nodes, grace)?),
+            Command::Logs { node } => {
+                let view = work.lab.show(&work.name)?;
+                let found = view.nodes.iter().find(|n| n.node.name == node).with_context(|| format!("cluster {} has no node {node:?}", work.name))?;
+                print!("{}", std::fs::read_to_string(&found.console).with_context(|| format!("reading {}", found.console.display()))?);
+                Ok(())
+            }
+            Command::Destroy { force: _ } => {
+                work.lab.destroy(&work.name)?;
+                work.say(&format!("cluster {} is gone", work.name));
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The patches that nodes of a cluster get, kept for those that join later.
+#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
+struct Patches {
+    all: Vec<String>,
+    controlplanes: Vec<String>,
+    workers: Vec<String>,
+}
+
+/// The configuration of a node.
+fn node_config(bundle: &Bundle, patches: &Patches, state: &ClusterState, node: &NodeState) -> anyhow::Result<Vec<u8>> {
+    let endpoint = Url::new(&state.endpoint()).map_err(|e| anyhow::anyhow!("{e}"))?;
+    let mut options = Options::new(&state.name, endpoint);
+    options.additional_sans = vec!["127.0.0.1".into(), state.gateway.to_string()];
+    // Members find each other through the control planes.
+    options.discovery = None;
+    let (machine_type, own) = match node.role {
+        Role::ControlPlane => (MachineType::ControlPlane, &patches.controlplanes),
+        Role::Worker => (MachineType::Worker, &patches.workers),
+    };
+    let all: Vec<String> = patches.all.iter().chain(own).cloned().collect();
+    match generate_patched(bundle, &options, machine_type, &patches::read(&all)?) {
+        Ok(config) => Ok(config.encode().into_bytes()),
+        Err(problems) => bail!("{problems}"),
+    }
+}
+
+fn absolute(path: &Path, what: &str) -> anyhow::Result<PathBuf> {
+    path.canonicalize().with_context(|| format!("{what} {}: `make build` makes it, or name another", path.display()))
+}
+
+impl Create {
+    async fn run(self, work: &Work) -> anyhow::Result<()> {
+        let mut request = Request::new(&work.name, self.controlplanes, self.workers, absolute(&self.images.root, "the root image")?);
+        request.image_cache = Some(absolute(&self.images.image_cache, "the image cache")?);
+        request.subnet = self.cidr.as_deref().map(|c| c.parse().with_context(|| format!("found network {c:?}, expected one such as 10.5.0.0/24"))).transpose()?;
+        let secrets = work.dir().join("secrets.yaml");
+        let bundle = match std::fs::read(&secrets) {
+            Ok(bytes) => Bundle::parse(&bytes).map_err(|p| anyhow::anyhow!("{}: {p}", secrets.display()))?,
+            Err(_) => r#gen::new_bundle(false)?,
+        };
+        let patches = Patches { all: self.config_patch, controlplanes: self.config_patch_controlplanes, workers: self.config_patch_workers };
+        let mut config = |state: &ClusterState, node: &NodeState| {
+            // Kept before the first node starts: a create that is killed goes on with the same secrets.
+            files::write_private(&secrets, bundle.encode().as_bytes())?;
+            files::write_private(&work.dir().join("patches.json"), &serde_json::to_vec_pretty(&patches)?)?;
+            Ok(node_config(&bundle, &patches, state, node)?)
+        };
+        let state = work.lab.create(&request, &mut config)?;
+        work.say(&format!("{} nodes run", state.nodes.len()));
+        let nodes: Vec<String> = state.nodes.iter().map(|n| n.address.to_string()).collect();
+        let client_config = r#gen::client_config(&work.name, &bundle, state.api_endpoints(), nodes.into_iter().take(1).collect())?;
+        files::write_private(&work.talosconfig(), client_config.encode().as_bytes())?;
+        if !self.wait {
+            return Ok(());
+        }
+        finish(work, &state, self.wait_timeout).await?;
+        closing(work, &state).await
+    }
+}
+
+/// A client of the cluster's API.
+fn api_client(work: &Work, state: &ClusterState) -> anyhow::Result<Client> {
+    let bytes = std::fs::read(work.talosconfig()).with_context(|| format!("reading {}", work.talosconfig().display()))?;
+    let config = model::config::client::ClientConfig::parse(&bytes).map_err(|p| anyhow::anyhow!("{p}"))?;
+    let context = config.get(None).context("the cluster's talosconfig has no context")?;
+    let context = Context {
+        endpoints: state.api_endpoints(),
+        ca: context.ca_pem().into_bytes(),
+        crt: context.cert_pem().into_bytes(),
+        key: context.key_pem().expose().as_bytes().to_vec(),
+        ..Context::default()
+    };
+    Ok(Client::new(&context, ClientOptions { call: CALL, ..ClientOptions::default() })?)
+}
+
+/// Bootstraps and waits until all nodes are Ready and cluster DNS runs.
+async fn finish(work: &Work, state: &ClusterState, limit: Duration) -> anyhow::Result<()> {
+    let deadline = Instant::now() + limit;
+    let client = api_client(work, state)?;
+    let first = state.nodes_of(Role::ControlPlane).next().context("the cluster has no control plane")?;
+    let node = client.try_node(&first.address.to_string())?;
+    wait(work, deadline, "the machine API", async || node.machine().version(()).await.map(drop).map_err(|s| s.message().to_owned())).await?;
+    work.say("the machine API answers");
+    wait(work, deadline, "etcd to be bootstrapped", async || match node.machine().bootstrap(pb::BootstrapRequest::default()).await {
+        Ok(_) => Ok(()),
+        Err(status) if status.code() == tonic::Code::AlreadyExists => Ok(()),
+        Err(status) => Err(status.message().to_owned()),
+    })
+    .await?;
+    work.say("etcd is bootstrapped");
+    wait(work, deadline, "the admin kubeconfig", async || fetch_kubeconfig(work, state, &node).await.map_err(|e| format!("{e:#}"))).await?;
+    let text = std::fs::read_to_string(work.kubeconfig())?;
+    let kubernetes = kubernetes::client(&text).await?;
+    wait(work, deadline, "the Kubernetes API", async || kubernetes.apiserver_version().await.map(drop).map_err(|e| e.to_string())).await?;
+    work.say("the Kubernetes API answers");
+    let names: Vec<String> = state.nodes.iter().map(|n| n.name.clone()).collect();
+    wait(work, deadline, "all nodes to be Ready", async || {
+        let missing = kubernetes::missing(&kubernetes, &names).await.map_err(|e| e.to_string())?;
+        if missing.is_empty() { Ok(()) } else { Err(format!("still waiting for {}", missing.join(", "))) }
+    })
+    .await?;
+    work.say("all nodes are Ready, CoreDNS runs");
+    Ok(())
+}
+
+/// Tries until it works; tells what it waits for when that changes.
+async fn wait(work: &Work, deadline: Instant, what: &str, attempt: impl AsyncFn() -> Result<(), String>) -> anyhow::Result<()> {
+    let mut told = String::new();
+    let mut last = Instant::now();
+    loop {
+        let reason = match attempt().await {
+            Ok(()) => return Ok(()),
+            Err(reason) => reason,
+        };
+        if Instant::now() > deadline {
+            bail!("waited in vain for {what}: {reason}; `orlopctl cluster show --name {}` and `… logs NODE` tell more", work.name);
+        }
+        if reason != told && last.elapsed() > Duration::from_secs(3) {
+            work.say(&format!("waiting for {what}: {reason}"));
+            told = reason;
+            last = Instant::now();
+        }
+        sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// The admin's kubeconfig, with the server as the host reaches it.
+async fn fetch_kubeconfig(work: &Work, state: &ClusterState, node: &Client) -> anyhow::Result<()> {
+    let mut stream = node.machine().kubeconfig(()).await.map_err(|s| anyhow::anyhow!("{}", s.message()))?.into_inner();
+    let mut archive = Vec::new();
+    while let Some(part) = stream.message().await? {
+        archive.extend_from_slice(&part.bytes);
+    }
+    let text = super::kubeconfig::unpack(&archive)?;
+    let mut config: serde_json::Value = serde_saphyr::from_str(&text)?;
+    for cluster in config["clusters"].as_array_mut().into_iter().flatten() {
+        cluster["cluster"]["server"] = json!(state.host_endpoint());
+    }
+    kubefile::write(&work.kubeconfig(), &serde_saphyr::to_string(&config)?)
+}
+
+/// What one sees and may do next.
+async fn closing(work: &Work, state: &ClusterState) -> anyhow::Result<()> {
+    let kubeconfig = work.kubeconfig();
+    let kubectl = std::env::current_dir()?.join("_out/bin/kubectl");
+    let program = if kubectl.exists() { kubectl } else { "kubectl".into() };
+    let shown = std::process::Command::new(&program).args(["get", "nodes", "-o", "wide"]).env("KUBECONFIG", &kubeconfig).status();
+    if !shown.is_ok_and(|status| status.success()) {
+        work.say(&format!("{} get nodes did not work", program.display()));
+    }
+    let worker = state.nodes.last().map(|n| n.address.to_string()).unwrap_or_default();
+    println!("\nNext:");
+    println!("  export KUBECONFIG={} TALOSCONFIG={}", kubeconfig.display(), work.talosconfig().display());
+    println!("  {} get pods -A", program.display());
+    println!("  {} -n {worker} services", std::env::current_exe().unwrap_or_else(|_| "orlopctl".into()).display());
+    Ok(())
+}
+
+fn show(work: &Work, output: Output) -> anyhow::Result<()> {
+    let view = work.lab.show(&work.name)?;
+    let kind = |role: Role| if role == Role::ControlPlane { "controlplane" } else { "worker" };
+    if output == Output::Json {
+        let nodes: Vec<_> = view
+            .nodes
+            .iter()
+            .map(|n| json!({"name": n.node.name, "type": kind(n.node.role), "address": n.node.address.to_string(), "condition": n.condition.to_string(), "pid": n.pid}))
+            .collect();
+        println!("{:#}", json!({"name": work.name, "subnet": view.state.subnet.to_string(), "kubernetes": view.state.host_endpoint(), "directory": view.dir, "nodes": nodes}));
+        return Ok(());
+    }
+    println!("PROVISIONER       {}", view.state.provisioner);
+    println!("NAME              {}", view.state.name);
+    println!("NETWORK           {} (gateway {}, {})", view.state.subnet, view.state.gateway, if view.gateway_runs { "runs" } else { "does not run" });
+    println!("KUBERNETES        {}", view.state.host_endpoint());
+    println!("DIRECTORY         {}\n\nNODES:\n", view.dir.display());
+    let mut table = Table::new(&["NAME", "TYPE", "IP", "CONDITION", "PID"]);
+    for n in &view.nodes {
+        table.row([
+            n.node.name.clone(),
+            kind(n.node.role).to_owned(),
+            n.node.address.to_string(),
+            n.condition.to_string(),
+            n.pid.map(|p| p.to_string()).unwrap_or_default(),
+        ]);
+    }
+    print!("{table}");
+    Ok(())
+}
+
+impl Scale {
+    async fn run(self, work: &Work) -> anyhow::Result<()> {
+        let state = work.lab.show(&work.name)?.state;
+        let wanted = [(Role::Worker, self.workers), (Role::ControlPlane, self.controlplanes)];
+        for (role, count) in wanted {
+            let Some(count) = count else { continue };
+            if role == Role::ControlPlane && count == 0 {
+                bail!("found 0 control planes, expected at least 1: `cluster destroy` removes the whole cluster");
+            }
+            let there: Vec<NodeState> = state.nodes_of(role).cloned().collect();
+            for node in there.iter().skip(count).rev() {
+                remove(work, &state, node).await?;
+            }
+            if count > there.len() {
+                add(work, role, count - there.len())?;
+            }
+        }
+        let state = work.lab.show(&work.name)?.state;
+        finish(work, &state, self.wait_timeout).await?;
+        closing(work, &state).await
+    }
+}
+
+fn add(work: &Work, role: Role, count: usize) -> anyhow::Result<()> {
+    let read = |name: &str| std::fs::read(work.dir().join(name)).with_context(|| format!("reading {}", work.dir().join(name).display()));
+    let bundle = Bundle::parse(&read("secrets.yaml")?).map_err(|p| anyhow::anyhow!("secrets.yaml: {p}"))?;
+    let patches: Patches = serde_json::from_slice(&read("patches.json")?).context("patches.json")?;
+    let requests: Vec<NodeRequest> = std::iter::repeat_with(|| NodeRequest::new(role)).take(count).collect();
+    let mut config = |state: &ClusterState, node: &NodeState| Ok(node_config(&bundle, &patches, state, node)?);
+    let added = work.lab.add(&work.name, &requests, &mut config)?;
+    work.say(&format!("added {}", added.iter().map(|n| n.name.as_str()).collect::<Vec<_>>().join(", ")));
+    Ok(())
+}
+
+/// Takes a node out: drained, off etcd's member list, its Kubernetes object removed, the others told, then its machine.
+async fn remove(work: &Work, state: &ClusterState, node: &NodeState) -> anyhow::Result<()> {
+    work.say(&format!("removing {}", node.name));
+    let client = api_client(work, state)?.try_node(&node.address.to_string())?;
+    let request = pb::ResetRequest { graceful: true, reboot: false, ..pb::ResetRequest::default() };
+    match client.machine().reset(request).await {
+        Ok(_) => wait_off(work, &node.name).await?,
+        Err(status) => work.say(&format!("{} does not say goodbye: {}", node.name, status.message())),
+    }
+    work.lab.remove(&work.name, &node.name)?;
+    if let Ok(text) = std::fs::read_to_string(work.kubeconfig()) {
+        let kubernetes = kubernetes::client(&text).await?;
+        let removed = kubernetes::forget_node(&kubernetes, &node.name).await;
+        if let Err(error) = removed {
+            work.say(&format!("its Kubernetes object is still there: {error}"));
+        }
+    }
+    Ok(())
+}
+
+/// Waits until the node went off by itself; a node that does not is switched off by the removal.
+async fn wait_off(work: &Work, name: &str) -> anyhow::Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(240);
+    while Instant::now() < deadline {
+        let view = work.lab.show(&work.name)?;
+        let running = view.nodes.iter().any(|n| n.node.name == name && n.condition == lab::NodeCondition::Running);
+        if !running {
+            return Ok(());
+        }
+        sleep(Duration::from_millis(300)).await;
+    }
+    work.say(&format!("{name} did not go off within 240 s"));
+    Ok(())
+}

@@ -1,0 +1,19 @@
+//! `completion`: for shells.
+
+use clap::{Args, CommandFactory};
+use clap_complete::Shell;
+
+/// Print a completion script.
+#[derive(Debug, Args)]
+pub struct Completion {
+    /// The shell.
+    #[arg(value_enum)]
+    shell: Shell,
+}
+
+impl Completion {
+    /// Prints it.
+    pub fn run(self) {
+        clap_complete::generate(self.shell, &mut crate::Cli::command(), "orlopctl", &mut std::io::stdout());
+    }
+}

@@ -1,0 +1,3 @@
+module orlop.internal/payload/testpod
+
+go 1.26.0

@@ -26,6 +26,7 @@ binaries: setup
 .PHONY: build
 build: binaries ## Build the binaries, the Kubernetes payload, the image cache and the root image.
 	@cargo xtask all --system-binary $(BIN)/orlop
+	@ln -sfn ../../$(ORLOPCTL) _out/bin/orlopctl
 
 .PHONY: cluster
 cluster: build ## Create a cluster of one control plane and one worker, or bring it back to health.
@@ -42,8 +43,6 @@ lint: setup ## Check formatting, lints and licences.
 
 .PHONY: test
 test: build ## Run every test that this machine can run; prints what it left out.
-	@cargo xtask test
+	@cargo test --workspace --exclude e2e --locked --no-fail-fast
+	@cargo run --quiet --locked -p e2e
 
-.PHONY: bench
-bench: build ## Measure, print a table, write target/bench.json.
-	@cargo xtask bench

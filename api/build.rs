@@ -32,10 +32,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     fs::write(out.join("rpc.rs"), rpc_enum(&descriptors)?)?;
     fs::write(out.join("descriptors.bin"), protox::prost::Message::encode_to_vec(&descriptors))?;
+    let mut config = tonic_prost_build::Config::new();
+    // Messages know their full names (`prost::Name`): events carry them.
+    config.enable_type_names();
     tonic_prost_build::configure()
         .include_file("wire.rs")
         .emit_rerun_if_changed(false)
-        .compile_fds(descriptors)?;
+        .compile_fds_with_config(descriptors, config)?;
     Ok(())
 }
 

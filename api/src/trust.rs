@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rand::seq::SliceRandom as _;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 use tonic::{Code, Request, Status, metadata::MetadataValue};
 
 use crate::{
@@ -18,8 +18,6 @@ use crate::{
 const ATTEMPT: Duration = Duration::from_secs(10);
 /// Time for all of it.
 const TOTAL: Duration = Duration::from_secs(60);
-/// Pause before all are asked again.
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// What a control plane signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,13 +46,14 @@ pub enum TrustError {
     /// Every control plane refused, for good: asking again would not help.
     #[error("every control plane refused: {0}")]
     Refused(String),
-    /// No control plane answered in time.
-    #[error("no control plane signed a certificate within {TOTAL:?}: {0}")]
+    /// Not every control plane refused, but none signed: ask again.
+    #[error("no control plane signed a certificate: {0}")]
     Unreachable(String),
 }
 
 /// Asks the control planes at `endpoints` (hosts, with a port if it is not the usual one) to sign `csr` (PEM). Servers must be
-/// signed by one of `accepted_cas` (PEM). Each try has 10 s, all together a minute; the first to ask is chosen at random.
+/// signed by one of `accepted_cas` (PEM). Each is asked once, for 10 s at most, all together for a minute at most; the first is
+/// chosen at random. Asking again is the caller's, who may know other endpoints by then.
 ///
 /// # Errors
 /// When nobody can be asked, all refuse, or nobody answers in time.
@@ -71,33 +70,24 @@ pub async fn request_certificate(endpoints: &[String], accepted_cas: &[u8], toke
     clients.shuffle(&mut rand::rng());
     let token: MetadataValue<_> = token.parse().map_err(|_| TrustError::Token)?;
     let end = Instant::now() + TOTAL;
-    let mut failures: Vec<String>;
-    loop {
-        failures = Vec::new();
-        let mut refused = 0;
-        for (endpoint, client) in &clients {
-            let mut request = Request::new(CertificateRequest { csr: csr.to_vec() });
-            request.metadata_mut().insert("token", token.clone());
-            let left = end.saturating_duration_since(Instant::now()).min(ATTEMPT);
-            let mut service = SecurityServiceClient::new(client.clone());
-            let answer = timeout(left, service.certificate(request)).await;
-            match answer.unwrap_or_else(|_| Err(Status::deadline_exceeded(format!("no answer within {left:?}")))) {
-                Ok(reply) => {
-                    let reply = reply.into_inner();
-                    return Ok(Signed { ca: reply.ca, crt: reply.crt });
-                }
-                Err(status) => {
-                    refused += usize::from(matches!(status.code(), Code::Unauthenticated | Code::PermissionDenied | Code::InvalidArgument));
-                    failures.push(format!("{endpoint}: {}", status.message()));
-                }
+    let (mut failures, mut refused) = (Vec::new(), 0);
+    for (endpoint, client) in &clients {
+        let mut request = Request::new(CertificateRequest { csr: csr.to_vec() });
+        request.metadata_mut().insert("token", token.clone());
+        let left = end.saturating_duration_since(Instant::now()).min(ATTEMPT);
+        let mut service = SecurityServiceClient::new(client.clone());
+        let answer = timeout(left, service.certificate(request)).await;
+        match answer.unwrap_or_else(|_| Err(Status::deadline_exceeded(format!("no answer within {left:?}")))) {
+            Ok(reply) => {
+                let reply = reply.into_inner();
+                return Ok(Signed { ca: reply.ca, crt: reply.crt });
+            }
+            Err(status) => {
+                refused += usize::from(matches!(status.code(), Code::Unauthenticated | Code::PermissionDenied | Code::InvalidArgument));
+                failures.push(format!("{endpoint}: {}", status.message()));
             }
         }
-        if refused == clients.len() {
-            return Err(TrustError::Refused(failures.join("; ")));
-        }
-        if Instant::now() + PAUSE >= end {
-            return Err(TrustError::Unreachable(failures.join("; ")));
-        }
-        sleep(PAUSE).await;
     }
+    let failures = failures.join("; ");
+    Err(if refused == clients.len() { TrustError::Refused(failures) } else { TrustError::Unreachable(failures) })
 }

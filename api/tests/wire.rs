@@ -148,3 +148,11 @@ fn messages_agree_with_the_wire_table() {
         assert_eq!(&ours[name], fields, "{name}");
     }
 }
+
+#[test]
+fn messages_know_their_full_names() {
+    use prost::Name as _;
+    assert_eq!(api::machine::SequenceEvent::full_name(), "machine.SequenceEvent");
+    assert_eq!(api::machine::machine_status_event::MachineStatus::full_name(), "machine.MachineStatusEvent.MachineStatus");
+    assert_eq!(api::orlop::trust::v1::SignRequest::full_name(), "orlop.trust.v1.SignRequest");
+}

@@ -11,7 +11,7 @@ use model::cluster::{Affiliate, ControlPlane, DiscoveryConfig, Identity, Info, M
 use model::host::{MachineConfig, MachineRole, MachineType};
 use model::kube::Nodename;
 use model::net::{HostnameStatus, NodeAddress};
-use resource::Metadata;
+use resource::{Metadata, Resource};
 
 /// The namespace of what single sources tell.
 pub const RAW: &str = "cluster-raw";
@@ -23,6 +23,7 @@ pub const UNHEARD_BY: &str = "orlop.dev/unheard-by";
 /// Cluster id and name.
 pub struct InfoController;
 
+/// The machine configuration.
 #[derive(Inputs)]
 pub struct ConfigIn {
     #[input(id = "v1alpha1")]
@@ -95,6 +96,7 @@ pub struct LocalAffiliateController {
     pub operating_system: String,
 }
 
+/// Inputs of [`LocalAffiliateController`].
 #[derive(Inputs)]
 pub struct LocalIn {
     #[input(id = "v1alpha1")]
@@ -158,6 +160,7 @@ pub fn is_control_plane(role: MachineRole) -> bool {
 /// What all sources together tell about the others.
 pub struct AffiliateMergeController;
 
+/// Inputs of [`AffiliateMergeController`].
 #[derive(Inputs)]
 pub struct MergeIn {
     #[input(namespace = "cluster-raw")]
@@ -204,9 +207,15 @@ fn presence_of(meta: &Metadata) -> Marks {
         .fold(Marks::default(), |marks, (key, value)| marks.annotation(key, value))
 }
 
+/// Whether others no longer hear it.
+fn is_lost(meta: &Metadata) -> bool {
+    meta.annotations.get(PRESENCE).is_some_and(|presence| matches!(&**presence, "down" | "silent"))
+}
+
 /// Members: affiliates that are nodes of the cluster, by node name.
 pub struct MemberController;
 
+/// Inputs of [`MemberController`].
 #[derive(Inputs)]
 pub struct MemberIn {
     affiliates: Many<Affiliate>,
@@ -221,8 +230,16 @@ impl Controller for MemberController {
     }
 
     async fn reconcile(&self, _: &Context, input: MemberIn) -> engine::Result<Wanted> {
-        let mut wanted = Wanted::new();
+        // A node that was lost and made again under its name is there twice until the old one expires: the one that is heard counts.
+        let mut by_name: BTreeMap<&str, &Resource<Affiliate>> = BTreeMap::new();
         for affiliate in input.affiliates.iter().filter(|affiliate| !affiliate.spec.nodename.is_empty()) {
+            let place = by_name.entry(&affiliate.spec.nodename).or_insert(affiliate);
+            if is_lost(&place.meta) && !is_lost(&affiliate.meta) {
+                *place = affiliate;
+            }
+        }
+        let mut wanted = Wanted::new();
+        for affiliate in by_name.into_values() {
             let spec = &affiliate.spec;
             let member = Member {
                 node_id: spec.node_id.clone(),
@@ -243,7 +260,6 @@ mod tests {
     use std::sync::Arc;
 
     use engine::one;
-    use resource::Resource;
 
     use super::*;
 
@@ -298,6 +314,17 @@ mod tests {
         let members = MemberController.reconcile(&Context::detached(), MemberIn { affiliates }).await.unwrap();
         let names: Vec<&str> = members.specs::<Member>().map(|(id, _)| id).collect();
         assert_eq!(names, ["w-1"], "without a node name it is no member");
+    }
+
+    #[test]
+    fn a_name_that_is_there_twice_belongs_to_the_one_that_is_heard() {
+        let with = |presence: &str| {
+            let mut meta = Metadata::of::<Affiliate>("x");
+            meta.annotations.insert(PRESENCE.into(), presence.into());
+            meta
+        };
+        assert!(is_lost(&with("down")) && is_lost(&with("silent")));
+        assert!(!is_lost(&with("up")) && !is_lost(&with("unknown")) && !is_lost(&Metadata::of::<Affiliate>("x")));
     }
 
     #[tokio::test]

@@ -21,6 +21,8 @@ use resource::{PemCert, PemPair};
 const RENEW_AFTER: Duration = Duration::from_secs(12 * 3600);
 /// How long a worker waits before it asks again for a certificate.
 const JOIN_AGAIN: Duration = Duration::from_secs(2);
+/// How long one attempt may take: the control planes that discovery finds meanwhile are asked in the next.
+const JOIN_ATTEMPT: Duration = Duration::from_secs(6);
 
 fn now() -> jiff::Timestamp {
     jiff::Timestamp::now()
@@ -89,6 +91,9 @@ pub struct SansIn {
     hostname: One<HostnameStatus>,
     #[input(id = "accumulative")]
     addresses: One<NodeAddress>,
+    /// Without those of pods and services, once the configuration says which these are: they come and go.
+    #[input(id = "accumulative-no-k8s")]
+    own_addresses: One<NodeAddress>,
 }
 
 fn fqdn(status: &HostnameStatus) -> String {
@@ -115,7 +120,8 @@ impl Controller for ApiSans {
     }
 
     async fn reconcile(&self, _: &Context, input: SansIn) -> engine::Result<Wanted> {
-        let (Some(hostname), Some(addresses)) = (input.hostname.spec(), input.addresses.spec()) else {
+        let addresses = input.own_addresses.spec().or(input.addresses.spec());
+        let (Some(hostname), Some(addresses)) = (input.hostname.spec(), addresses) else {
             return Ok(Wanted::unknown("the node's host name and addresses"));
         };
         let root = input.root.spec().cloned().unwrap_or_default();
@@ -182,7 +188,9 @@ impl ApiCertificates {
         let csr = Csr::create(&Name::new(basis.sans.fqdn.clone(), &[]), &all_sans(&basis.sans), &key)?;
         let accepted_cas = bundle(&basis.root.accepted_cas);
         let request = JoinRequest { endpoints: endpoints.to_vec(), token: basis.root.token.clone(), csr, accepted_cas };
-        let (_, crt) = self.join.join(request).await.map_err(engine::Error::msg)?;
+        let endpoints = request.endpoints.join(", ");
+        let late = |_| engine::Error::msg(format!("no control plane of {endpoints} signed a certificate within {} s", JOIN_ATTEMPT.as_secs()));
+        let (_, crt) = tokio::time::timeout(JOIN_ATTEMPT, self.join.join(request)).await.map_err(late)?.map_err(engine::Error::msg)?;
         Ok(ApiCertificate {
             accepted_cas: basis.root.accepted_cas.clone(),
             client: None,

@@ -55,6 +55,11 @@ impl Trigger {
         (flags, Duration::from_nanos(self.since.load(SeqCst)))
     }
 
+    /// The flags that are set.
+    pub(crate) fn flags(&self) -> u32 {
+        self.flags.load(SeqCst)
+    }
+
     /// Completes when a flag has been set since the last time. May complete once too often.
     pub(crate) async fn notified(&self) {
         self.notify.notified().await;

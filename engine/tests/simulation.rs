@@ -35,7 +35,7 @@ number_kinds!(Source "Sources.sim.dev", Layer "Layers.sim.dev", Merged "Mergeds.
 struct Outside {
     disk: BTreeMap<String, u32>,
     kernel: BTreeSet<String>,
-    /// Parts that are made and have been wanted ever since.
+    /// Parts that were made when all was last at rest, and have been wanted ever since.
     steady: BTreeSet<String>,
 }
 
@@ -216,6 +216,8 @@ impl Controller for Hand {
 struct Story {
     world: World,
     persistence: Persistence,
+    /// A crash leaves what was decided, but not what it was decided from.
+    forgetful: bool,
 }
 
 impl Story {
@@ -223,6 +225,11 @@ impl Story {
         let n = u32::try_from(random.below(1_000_000)).unwrap();
         store.kind::<Poke>().put("", "disk", Poke { n }).unwrap();
     }
+}
+
+fn forget<T: Spec>(store: &Store) {
+    let table = store.kind::<T>();
+    table.list().iter().for_each(|r| table.destroy(&r.meta.owner, &r.meta.id).unwrap());
 }
 
 fn ids<T: Spec>(store: &Store) -> BTreeSet<String> {
@@ -243,7 +250,11 @@ fn quiet<T: Spec>(store: &Store, finalizers: &[&str]) -> Result<(), String> {
 }
 
 impl Scenario for Story {
-    fn register(&mut self, runtime: Runtime, host: &SimHost) -> Runtime {
+    fn register(&mut self, store: &Store, runtime: Runtime, host: &SimHost) -> Runtime {
+        if self.forgetful {
+            forget::<Source>(store);
+            forget::<Layer>(store);
+        }
         let world = || Arc::clone(&self.world);
         runtime
             .register(Hand(world(), host.clone()))
@@ -285,23 +296,21 @@ impl Scenario for Story {
         ids::<Status>(store).iter().for_each(|id| store.kind::<Status>().remove_finalizer(id, "outside").unwrap());
     }
 
-    fn check(&mut self, store: &Store) -> Result<(), String> {
+    fn rested(&mut self, _: &Store) {
         let mut world = self.world.lock().unwrap();
+        world.steady = wanted_parts(&world.disk).intersection(&world.kernel).cloned().collect();
+    }
+
+    fn check(&mut self, store: &Store) -> Result<(), String> {
+        let world = self.world.lock().unwrap();
         if let Some(lost) = world.steady.difference(&world.kernel).next() {
             return Err(format!("{lost} was unmade though it was wanted all the time"));
         }
-        let made: Vec<String> = wanted_parts(&world.disk).intersection(&world.kernel).cloned().collect();
-        // Once made under the present wish, it must stay; but only if the wish has reached the parts, lest an older one still be under way.
-        let reached = ids::<Part>(store);
-        let told = store.kind::<Merged>();
-        let current = |p: &String| {
-            let id = p.split('/').next().unwrap_or_default();
-            told.get(id).is_some_and(|m| merged(&world.disk).get(id) == Some(&m.spec.n))
-        };
-        let steady: Vec<String> = made.into_iter().filter(|p| reached.contains(p) && current(p) && settled_source(store, &world.disk, p)).collect();
-        world.steady.extend(steady);
         if self.persistence == Persistence::Durable {
             let parts = ids::<Part>(store);
+            if let Some(lost) = world.steady.difference(&parts).next() {
+                return Err(format!("part {lost} was destroyed though it was wanted all the time"));
+            }
             if let Some(orphan) = world.kernel.difference(&parts).next() {
                 return Err(format!("{orphan} is made, but its part was destroyed before it was unmade"));
             }
@@ -329,26 +338,17 @@ impl Scenario for Story {
     }
 }
 
-/// Whether all that leads to a part says what the disk says.
-fn settled_source(store: &Store, disk: &BTreeMap<String, u32>, part: &str) -> bool {
-    let id = part.split('/').next().unwrap_or_default();
-    let n = |layer: String| store.kind::<Layer>().get(&layer).map(|l| l.spec.n);
-    let source = store.kind::<Source>().get(id).map(|s| s.spec.n);
-    let part = store.kind::<Part>().get(part).is_some_and(|p| p.meta.phase == Phase::Running);
-    part && source == disk.get(id).copied() && n(format!("source:{id}")) == disk.get(id).copied()
-}
-
-fn simulate(seed: u64, persistence: Persistence) {
-    let mut story = Story { world: World::default(), persistence };
+fn simulate(seed: u64, persistence: Persistence, forgetful: bool) {
+    let mut story = Story { world: World::default(), persistence, forgetful };
     if let Err(finding) = Simulation::new(seed, persistence).run(&mut story) {
         panic!("{finding}\nreplay it with ORLOP_SIM_SEED={seed} cargo test -p engine --test simulation");
     }
 }
 
-fn seeds(persistence: Persistence) {
+fn seeds(persistence: Persistence, forgetful: bool) {
     let number = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<u64>().ok());
     if let Some(seed) = number("ORLOP_SIM_SEED") {
-        return simulate(seed, persistence);
+        return simulate(seed, persistence, forgetful);
     }
     let (mut seed, within) = match number("ORLOP_SIM_SECONDS") {
         Some(seconds) => (u64::from(std::process::id()) << 32, Duration::from_secs(seconds)),
@@ -356,7 +356,7 @@ fn seeds(persistence: Persistence) {
     };
     let (start, first) = (Instant::now(), seed);
     while start.elapsed() < within {
-        simulate(seed, persistence);
+        simulate(seed, persistence, forgetful);
         seed += 1;
     }
     println!("{} schedules of seed {first} on in {:?}", seed - first, start.elapsed());
@@ -364,12 +364,17 @@ fn seeds(persistence: Persistence) {
 
 #[test]
 fn a_system_with_a_durable_store() {
-    seeds(Persistence::Durable);
+    seeds(Persistence::Durable, false);
+}
+
+#[test]
+fn a_system_of_which_a_part_is_forgotten() {
+    seeds(Persistence::Durable, true);
 }
 
 #[test]
 fn a_system_whose_store_dies_with_it() {
-    seeds(Persistence::Volatile);
+    seeds(Persistence::Volatile, false);
 }
 
 #[test]
@@ -377,14 +382,17 @@ fn a_seed_gives_the_same_run() {
     // A scenario that can never converge ends with a finding that tells its last steps.
     struct Never(Story);
     impl Scenario for Never {
-        fn register(&mut self, runtime: Runtime, host: &SimHost) -> Runtime {
-            self.0.register(runtime, host)
+        fn register(&mut self, store: &Store, runtime: Runtime, host: &SimHost) -> Runtime {
+            self.0.register(store, runtime, host)
         }
         fn act(&mut self, store: &Store, random: &Random) {
             self.0.act(store, random);
         }
         fn calm(&mut self, store: &Store) {
             self.0.calm(store);
+        }
+        fn rested(&mut self, store: &Store) {
+            self.0.rested(store);
         }
         fn check(&mut self, _: &Store) -> Result<(), String> {
             Ok(())
@@ -394,7 +402,7 @@ fn a_seed_gives_the_same_run() {
         }
     }
     let told = |seed| {
-        let story = Story { world: World::default(), persistence: Persistence::Durable };
+        let story = Story { world: World::default(), persistence: Persistence::Durable, forgetful: false };
         Simulation::new(seed, Persistence::Durable).run(&mut Never(story)).unwrap_err().to_string()
     };
     assert_eq!(told(7), told(7));

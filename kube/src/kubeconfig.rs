@@ -102,12 +102,17 @@ impl Kubeconfig {
     }
 }
 
-/// A kubeconfig for a server whose certificate is not checked, with a client certificate (PEM).
-pub fn insecure(server: &str, certificate: &[u8], key: &[u8]) -> String {
+/// A kubeconfig for a server whose certificate is not checked, with a client certificate (PEM). With an
+/// authority, since without one the client would read the machine's whole list of them each time.
+pub fn insecure(server: &str, authority: &[u8], certificate: &[u8], key: &[u8]) -> String {
     let config = json!({
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [{"name": "c", "cluster": {"server": server, "insecure-skip-tls-verify": true}}],
+        "clusters": [{"name": "c", "cluster": {
+            "server": server,
+            "certificate-authority-data": STANDARD.encode(authority),
+            "insecure-skip-tls-verify": true,
+        }}],
         "users": [{"name": "u", "user": {
             "client-certificate-data": STANDARD.encode(certificate),
             "client-key-data": STANDARD.encode(key),

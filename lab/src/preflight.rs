@@ -23,9 +23,11 @@ pub struct Demand {
 /// What a node of this role takes.
 pub fn demand(role: Role) -> Demand {
     match role {
-        // API server 322 MiB, controller manager 150, kubelet 136, scheduler 112, kube-proxy 104, containerd 56, etcd 50, shims.
-        Role::ControlPlane => Demand { memory: 1100 * MIB, inotify: 14, disk: 700 * MIB },
-        Role::Worker => Demand { memory: 450 * MIB, inotify: 10, disk: 400 * MIB },
+        // Proportional set sizes in MiB: API server 319, controller manager 138, kubelet 129, scheduler 104, kube-proxy 96, two CoreDNS 92,
+        // etcd 54, containerd and shims 85, ours 42. inotify: kubelet 5, containerd 2, kube-proxy 1, machined 1 (the API server's 8 and the
+        // controller manager's 4 are other users').
+        Role::ControlPlane => Demand { memory: 1100 * MIB, inotify: 10, disk: 500 * MIB },
+        Role::Worker => Demand { memory: 400 * MIB, inotify: 10, disk: 300 * MIB },
     }
 }
 
@@ -40,6 +42,8 @@ pub struct Host {
     pub disk: u64,
     /// Where that is.
     pub place: String,
+    /// Nothing can be executed there.
+    pub noexec: bool,
     /// inotify instances root has, and may have.
     pub inotify: (u64, u64),
     /// How many files a process may open at most.
@@ -64,6 +68,7 @@ impl Host {
             memory: host::meminfo("MemAvailable").unwrap_or(u64::MAX),
             disk: host::space(there).map_or(u64::MAX, |space| space.available),
             place: there.display().to_string(),
+            noexec: sys::mount::mount_of(there).is_ok_and(|mount| mount.options.split(',').any(|option| option == "noexec")),
             inotify: (host::inotify_instances(0) as u64, limit("fs.inotify.max_user_instances")),
             open_files: host::open_files_limit().map_or(u64::MAX, |(_, hard)| hard),
             missing_namespaces: ns::Kind::ALL.iter().filter(|kind| !kind.supported()).map(|kind| kind.name()).collect(),
@@ -118,6 +123,9 @@ pub fn judge(host: &Host, roles: &[Role]) -> Vec<Refusal> {
             "free some space, or keep clusters elsewhere (--state)",
         );
     }
+    if host.noexec {
+        refuse(format!("{} is mounted noexec, and containers could run nothing there", host.place), "keep clusters elsewhere (--state)");
+    }
     let (used, limit) = host.inotify;
     let inotify = sum(|demand| demand.inotify);
     if used + inotify > limit {
@@ -159,6 +167,7 @@ mod tests {
             memory: 8 << 30,
             disk: 50 << 30,
             place: "/clusters".into(),
+            noexec: false,
             inotify: (10, 128),
             open_files: 20_000,
             missing_namespaces: vec![],
@@ -181,20 +190,22 @@ mod tests {
             inotify: (120, 128),
             open_files: 1024,
             root: false,
+            noexec: true,
             missing_links: vec!["vxlan"],
             ..roomy()
         };
         let text = judge(&small, &[Role::ControlPlane, Role::Worker]).iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
         for word in [
             "100 MiB of memory",
-            "1550 MiB",
+            "1500 MiB",
             "5 MiB are free in /clusters",
             "120 of at most 128",
-            "24 more",
+            "20 more",
             "max_user_instances=512",
             "1024 files",
             "vxlan",
             "sudo",
+            "mounted noexec",
         ] {
             assert!(text.contains(word), "{word} in:\n{text}");
         }
@@ -203,7 +214,7 @@ mod tests {
     #[test]
     fn the_limit_counts_what_is_in_use() {
         let host = |used| Host { inotify: (used, 128), ..roomy() };
-        assert_eq!(judge(&host(104), &[Role::ControlPlane, Role::Worker]), []);
-        assert_eq!(judge(&host(105), &[Role::ControlPlane, Role::Worker]).len(), 1);
+        assert_eq!(judge(&host(108), &[Role::ControlPlane, Role::Worker]), []);
+        assert_eq!(judge(&host(109), &[Role::ControlPlane, Role::Worker]).len(), 1);
     }
 }

@@ -178,7 +178,9 @@ mod tests {
 
     async fn proposals(input: ConfigIn) -> Vec<(String, String)> {
         let wanted = HostnameConfigController.reconcile(&Context::detached(), input).await.unwrap();
-        wanted.specs::<HostnameSpec>().map(|(id, spec)| (id.to_owned(), fqdn(&spec.hostname, &spec.domainname))).collect()
+        let mut all: Vec<_> = wanted.specs::<HostnameSpec>().map(|(id, spec)| (id.to_owned(), fqdn(&spec.hostname, &spec.domainname))).collect();
+        all.sort();
+        all
     }
 
     #[tokio::test]

@@ -213,7 +213,8 @@ mod tests {
         let text = "apiVersion: v1alpha1\nkind: LinkConfig\nname: eth0\nmtu: 9000\naddresses:\n  - address: 10.5.0.2/24\nroutes:\n  - gateway: 10.5.0.1\n  - destination: 10.9.0.0/16\n    gateway: 10.5.0.7\n    metric: 5\n";
         let input = In { config: one("v1alpha1", MachineConfig::new(text.as_bytes())), platform: None };
         let wanted = LinkConfigController.reconcile(&Context::detached(), input).await.unwrap();
-        let links: Vec<&str> = wanted.specs::<LinkSpec>().map(|(id, _)| id).collect();
+        let mut links: Vec<&str> = wanted.specs::<LinkSpec>().map(|(id, _)| id).collect();
+        links.sort_unstable();
         assert_eq!(links, ["configuration/eth0", "default/lo"]);
         assert!(wanted.get_in::<AddressSpec>(CONFIG, "configuration/eth0/10.5.0.2/24").is_some());
         let default = wanted.get_in::<RouteSpec>(CONFIG, "configuration/inet4/10.5.0.1//1024").unwrap();

@@ -43,7 +43,7 @@ async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 fn container_network() {
     let netlink = sys::netlink::Netlink::open().unwrap();
     let here = std::fs::File::open("/proc/thread-self/ns/net").unwrap();
-    netlink.add_veth("eth0", "peer", std::os::fd::AsFd::as_fd(&here)).unwrap();
+    netlink.add_veth("eth0", "peer", std::os::fd::AsFd::as_fd(&here), None).unwrap();
     let (eth0, peer) = (netlink.need_link("eth0").unwrap().index, netlink.need_link("peer").unwrap().index);
     netlink.set_up(eth0).unwrap();
     netlink.set_up(peer).unwrap();

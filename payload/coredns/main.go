@@ -2,8 +2,8 @@
 //
 // Left out against upstream's default set are the plug-ins that serve zones out of a cloud provider's
 // or another orchestrator's API (route53, azure, clouddns, nomad) and trace, which brings two vendors'
-// agents: together more than half of the binary, and none works without credentials that a cluster
-// DNS does not have. A Corefile naming one of them gets CoreDNS's own "unknown directive" error.
+// agents: none works without credentials that a cluster's DNS does not have. A Corefile naming one of
+// them gets CoreDNS's own "unknown directive" error.
 //
 // The order in which plug-ins see a query is fixed in upstream's dnsserver.Directives; the order of
 // the imports means nothing.

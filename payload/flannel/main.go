@@ -112,7 +112,12 @@ func run(ctx context.Context, opts options) error {
 		defer group.Done()
 		network.Run(ctx)
 	}()
-	return manager.CompleteLease(ctx, lease, &group)
+	if err := manager.CompleteLease(ctx, lease, &group); err != nil {
+		return fmt.Errorf("telling the node object that its network is there: %w", err)
+	}
+	// The Kubernetes manager has no lease to renew and returns at once; the network lives until somebody ends it.
+	<-ctx.Done()
+	return nil
 }
 
 // setRules installs the masquerading and forwarding rules. They are nftables tables of flannel's

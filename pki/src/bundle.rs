@@ -54,7 +54,7 @@ fn pair(ca: &Ca) -> CertKey {
 fn random_base64() -> Result<String, Error> {
     let mut bytes = zeroize::Zeroizing::new([0u8; 32]);
     SystemRandom::new().fill(&mut *bytes).map_err(|_| Error::Random)?;
-    Ok(base64::engine::general_purpose::STANDARD.encode(&*bytes))
+    Ok(base64::engine::general_purpose::STANDARD.encode(bytes.as_slice()))
 }
 
 /// A token: 6 and 16 letters and digits with a dot between.

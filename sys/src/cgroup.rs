@@ -215,9 +215,9 @@ impl Group {
         Ok(())
     }
 
-    /// Forbids reading and writing of block devices to everything in it.
-    pub fn deny_block_devices(&self) -> Result<()> {
-        crate::device::deny_block_devices(&self.layout, &self.path)
+    /// Forbids the host's disks, and writing to its kernel log, to everything in it.
+    pub fn deny_host_devices(&self) -> Result<()> {
+        crate::device::deny_host_devices(&self.layout, &self.path)
     }
 
     /// Limits its memory, in bytes.
@@ -344,7 +344,25 @@ fn pass_on(dir: &Path) -> Result<()> {
         return Ok(());
     }
     let path = dir.join("cgroup.subtree_control");
-    fs::write(&path, missing.join(" ")).during(|| format!("pass controllers on through {}", show(&path)))
+    if fs::write(&path, missing.join(" ")).is_ok() {
+        return Ok(());
+    }
+    // One that cannot be passed on (cpu, with real-time processes about) must not cost the others.
+    let failures: Vec<io::Error> = missing.iter().filter_map(|one| fs::write(&path, one).err()).collect();
+    match failures.into_iter().next_back() {
+        Some(source) if source.raw_os_error() == Some(libc::EBUSY) => {
+            let what = format!(
+                "pass controllers on through {} (it has processes of its own, {:?}, which v2 does not allow)",
+                show(&path),
+                pids_in(dir)
+            );
+            Err(Error::Os { what, source })
+        }
+        Some(source) if words("cgroup.subtree_control").is_empty() => {
+            Err(Error::Os { what: format!("pass controllers on through {}", show(&path)), source })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A directory and all below it, children first.

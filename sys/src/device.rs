@@ -1,8 +1,9 @@
-//! Keeping a control group away from disks.
+//! Keeping a control group away from what belongs to the host: its disks, and writing to its kernel log.
 //!
 //! A node in a container is root and may make any device node. What it may *open* its control group decides: on v1 by the devices
 //! controller, on v2 by a small program that the kernel asks at each open (BPF_PROG_TYPE_CGROUP_DEVICE). Making nodes stays allowed, since
-//! container runtimes grant just that to every container and fail when they cannot.
+//! container runtimes grant just that to every container and fail when they cannot; reading the kernel log too, since kubelet finds
+//! out-of-memory kills there.
 
 use std::{
     fs::{self, File},
@@ -12,11 +13,12 @@ use std::{
 
 use crate::{Error, Result, cgroup::Layout, error::During, error::show};
 
-/// Forbids reading and writing of block devices to everything in the group `path` of `layout`, now and later.
+/// Forbids reading and writing of block devices, and writing to the kernel log, to everything in the group `path` of `layout`, now and
+/// later.
 ///
 /// # Errors
 /// [`Error::Missing`] when the host has no means for it.
-pub fn deny_block_devices(layout: &Layout, path: &Path) -> Result<()> {
+pub fn deny_host_devices(layout: &Layout, path: &Path) -> Result<()> {
     match layout {
         Layout::V1(hierarchies) => {
             let devices = hierarchies.iter().find(|hierarchy| hierarchy.controllers.iter().any(|controller| controller == "devices"));
@@ -27,7 +29,9 @@ pub fn deny_block_devices(layout: &Layout, path: &Path) -> Result<()> {
                 });
             };
             let file = devices.mount.join(path).join("devices.deny");
-            fs::write(&file, "b *:* rw").during(|| format!("forbid block devices by {}", show(&file)))
+            ["b *:* rw", "c 1:11 w"]
+                .into_iter()
+                .try_for_each(|rule| fs::write(&file, rule).during(|| format!("forbid devices ({rule}) by {}", show(&file))))
         }
         Layout::V2 { mount } => attach(&mount.join(path)),
     }
@@ -41,17 +45,27 @@ const BPF_F_ALLOW_MULTI: u32 = 2;
 
 /// An instruction: opcode, registers (destination in the low half), offset, immediate.
 const fn instruction(code: u8, destination: u8, source: u8, offset: i16, immediate: i32) -> u64 {
-    code as u64 | (((source << 4) | destination) as u64) << 8 | (offset.cast_unsigned() as u64) << 16 | (immediate.cast_unsigned() as u64) << 32
+    code as u64
+        | (((source << 4) | destination) as u64) << 8
+        | (offset.cast_unsigned() as u64) << 16
+        | (immediate.cast_unsigned() as u64) << 32
 }
 
 /// The kernel passes `{ access << 16 | type, major, minor }`; type 1 is a block device, access bits are 1 make, 2 read, 4 write.
-const PROGRAM: [u64; 9] = [
+#[rustfmt::skip]
+const PROGRAM: [u64; 15] = [
     instruction(0x61, 2, 1, 0, 0),       // r2 = *(u32 *)(r1 + 0)
     instruction(0xbf, 3, 2, 0, 0),       // r3 = r2
     instruction(0x57, 3, 0, 0, 0xffff),  // r3 &= 0xffff
-    instruction(0x55, 3, 0, 3, 1),       // if r3 != 1 goto allow
-    instruction(0x57, 2, 0, 0, 6 << 16), // r2 &= (read | write) << 16
-    instruction(0xb7, 0, 0, 0, 0),       // r0 = 0
+    instruction(0x15, 3, 0, 6, 1),       // if r3 == 1 goto block
+    instruction(0x61, 4, 1, 4, 0),       // r4 = *(u32 *)(r1 + 4)
+    instruction(0x55, 4, 0, 7, 1),       // if r4 != 1 goto allow
+    instruction(0x61, 4, 1, 8, 0),       // r4 = *(u32 *)(r1 + 8)
+    instruction(0x55, 4, 0, 5, 11),      // if r4 != 11 goto allow
+    instruction(0x57, 2, 0, 0, 4 << 16), // r2 &= write << 16
+    instruction(0x05, 0, 0, 1, 0),       // goto decide
+    instruction(0x57, 2, 0, 0, 6 << 16), // block: r2 &= (read | write) << 16
+    instruction(0xb7, 0, 0, 0, 0),       // decide: r0 = 0
     instruction(0x55, 2, 0, 1, 0),       // if r2 != 0 goto exit
     instruction(0xb7, 0, 0, 0, 1),       // allow: r0 = 1
     instruction(0x95, 0, 0, 0, 0),       // exit
@@ -131,15 +145,15 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn the_program_is_what_its_comments_say() {
-        // Checked against the encoding of linux/bpf.h by hand: little-endian code, registers, offset, immediate.
+    fn instructions_are_encoded_as_the_kernel_reads_them() {
+        // By hand from the layout in linux/bpf.h: code, registers (source high, destination low), offset, immediate; little-endian.
         assert_eq!(PROGRAM[0].to_le_bytes(), [0x61, 0x12, 0, 0, 0, 0, 0, 0]);
-        assert_eq!(PROGRAM[3].to_le_bytes(), [0x55, 0x03, 3, 0, 1, 0, 0, 0]);
-        assert_eq!(PROGRAM[4].to_le_bytes(), [0x57, 0x02, 0, 0, 0, 0, 6, 0]);
+        assert_eq!(PROGRAM[7].to_le_bytes(), [0x55, 0x04, 5, 0, 11, 0, 0, 0]);
+        assert_eq!(PROGRAM[10].to_le_bytes(), [0x57, 0x02, 0, 0, 0, 0, 6, 0]);
     }
 
     #[test]
-    fn a_disk_cannot_be_opened_and_null_can() {
+    fn disks_are_closed_and_the_kernel_log_is_for_reading_only() {
         let disk = fs::read_dir("/dev").unwrap().flatten().map(|entry| entry.path()).find(|path| {
             use std::os::unix::fs::FileTypeExt;
             fs::metadata(path).is_ok_and(|meta| meta.file_type().is_block_device()) && File::open(path).is_ok()
@@ -154,21 +168,21 @@ mod tests {
         for (index, layout) in v1.into_iter().chain(v2).enumerate() {
             let group = layout.group(format!("orlop-device-{}-{index}", std::process::id()));
             group.create().unwrap();
-            let denied = deny_block_devices(&layout, group.path());
-            let open = |path: &Path| {
-                let child = Spawn::new("/bin/dd")
-                    .arg(format!("if={}", path.display()))
-                    .arg("of=/dev/null")
-                    .arg("count=1")
-                    .cgroups(group.dirs())
-                    .start()
-                    .unwrap();
-                child.wait(Duration::from_secs(10)).unwrap()
+            let denied = deny_host_devices(&layout, group.path());
+            let open = |from: &Path, to: &str| {
+                let dd =
+                    Spawn::new("/bin/dd").arg(format!("if={}", show(from))).arg(format!("of={to}")).arg("count=1").arg("iflag=nonblock");
+                dd.cgroups(group.dirs()).start().unwrap().wait(Duration::from_secs(10)).unwrap()
             };
-            let (of_disk, of_null) = (open(&disk), open(Path::new("/dev/zero")));
+            let null = Path::new("/dev/null");
+            let found = [open(&disk, "/dev/null"), open(Path::new("/dev/zero"), "/dev/null"), open(null, "/dev/kmsg")];
+            // Reading the log may find nothing new, so the open alone is tried.
+            let read = Spawn::new("/bin/sh").arg("-c").arg("exec 3</dev/kmsg").cgroups(group.dirs()).start().unwrap();
+            let read = read.wait(Duration::from_secs(10)).unwrap();
             group.remove(Duration::from_secs(10)).unwrap();
             denied.unwrap();
-            assert_eq!((of_disk, of_null), (Some(Exit::Code(1)), Some(Exit::Code(0))), "{layout:?}");
+            assert_eq!(found, [Some(Exit::Code(1)), Some(Exit::Code(0)), Some(Exit::Code(1))], "{layout:?}");
+            assert_eq!(read, Some(Exit::Code(0)), "{layout:?}");
         }
     }
 }

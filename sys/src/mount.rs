@@ -394,16 +394,19 @@ pub fn is_mount_point(path: &Path) -> bool {
     MountInfo::all().is_ok_and(|mounts| mounts.iter().any(|mount| mount.target == path))
 }
 
-/// The type of the file system that holds `path`, by the mount table (`ext4`, `xfs`, `tmpfs`, `overlay` …).
-pub fn filesystem_of(path: &Path) -> Result<String> {
+/// The mount that `path` lies on.
+pub fn mount_of(path: &Path) -> Result<MountInfo> {
     let path = path.canonicalize().during(|| format!("resolve {}", show(path)))?;
     let mounts = MountInfo::all()?;
-    // The last one at the longest matching target is on top.
-    let best = mounts.iter().filter(|mount| path.starts_with(&mount.target)).max_by_key(|mount| mount.target.components().count());
-    let depth = best.map(|mount| mount.target.clone());
-    let top = mounts.iter().rfind(|mount| Some(&mount.target) == depth.as_ref());
-    top.map(|mount| mount.fstype.clone())
-        .ok_or_else(|| Error::Malformed { what: "/proc/self/mountinfo".into(), found: format!("nothing for {}", show(&path)) })
+    let depth = |mount: &MountInfo| mount.target.components().count();
+    // Of several at one target the last one is on top, and `max_by_key` gives the last of equals.
+    let best = mounts.into_iter().filter(|mount| path.starts_with(&mount.target)).max_by_key(depth);
+    best.ok_or_else(|| Error::Malformed { what: "/proc/self/mountinfo".into(), found: format!("no mount holds {}", show(&path)) })
+}
+
+/// The type of the file system that holds `path` (`ext4`, `xfs`, `tmpfs`, `overlay` …).
+pub fn filesystem_of(path: &Path) -> Result<String> {
+    mount_of(path).map(|mount| mount.fstype)
 }
 
 #[cfg(test)]

@@ -122,6 +122,30 @@ impl Unbuilt<'_> {
     }
 }
 
+/// What of the payload is written here and has tests: module and packages. The rest is upstream's.
+const TESTED: [(&str, &str); 6] =
+    [("kubernetes", "./internal/..."), ("etcd", "."), ("flannel", "."), ("cni", "./flannel"), ("tools", "."), ("testpod", ".")];
+
+/// Runs the tests of the payload's own Go code, with go vet before them. Go keeps results: unchanged
+/// packages cost nothing.
+pub(crate) fn test(ctx: &Ctx) -> Result<()> {
+    for (n, (module, packages)) in TESTED.iter().enumerate() {
+        let mut step = Step::begin(n + 1, TESTED.len(), &format!("testing payload/{module}"));
+        for verb in ["vet", "test"] {
+            go(ctx, &format!("go-{verb}-{module}"))
+                .nice()
+                .deadline(GO_DEADLINE)
+                .set(|c| {
+                    c.current_dir(ctx.payload().join(module)).args([verb, packages]);
+                })
+                .run_ticking(|_| step.tick(verb))
+                .with_context(|| format!("payload/{module}"))?;
+        }
+        step.end();
+    }
+    Ok(())
+}
+
 /// The go command, shielded from settings that would change what it makes.
 fn go(ctx: &Ctx, label: &str) -> Cmd {
     // A label without odd characters and a cache directory that exists cannot fail.

@@ -29,6 +29,10 @@ const SUITE: &str = "trixie";
 /// Programs used by the build itself.
 const BUILD_PROGRAMS: [&str; 1] = ["/usr/bin/mkfs.erofs"];
 
+/// Libraries that a program loads while it runs, which no header of it names. glibc wants libgcc_s where a
+/// thread ends by pthread_exit, and aborts without it.
+const LOADED: [(&str, &str); 1] = [("/usr/bin/mkfs.erofs", "libgcc_s.so.1")];
+
 /// The packages asked for; everything else comes as a dependency.
 const PACKAGES: [&str; 3] = ["erofs-utils", "nftables", "ca-certificates"];
 
@@ -87,6 +91,11 @@ impl Packages {
             bail!("no package of payload/debian.lock holds {path}; add its package to PACKAGES in xtask and run `cargo xtask debian-lock`");
         }
         let mut files = elf::closure(ctx.arch, &self.root, &file)?;
+        for (_, library) in LOADED.iter().filter(|(by, _)| *by == path) {
+            let found = elf::locate(ctx.arch, &self.root, library)?;
+            files.extend(elf::closure(ctx.arch, &self.root, &found)?);
+            files.insert(format!("/usr/lib/{}/{library}", ctx.arch.triple), found);
+        }
         files.insert(path.to_owned(), file);
         Ok(files)
     }

@@ -152,13 +152,36 @@ fn assemble(ctx: &Ctx, spec: &Spec, layers: &BTreeMap<String, Descriptor>, dir: 
         symlink(format!("../../../blobs/sha256/{hex}"), place.join(format!("{hex}.erofs")))
             .with_context(|| format!("linking in {}", place.display()))?;
     }
-    let mut manifests = Vec::new();
-    for image in &spec.image {
-        manifests.push(assemble_image(ctx, image, layers, &blobs)?);
-    }
+    write_index(ctx, &spec.image, layers, dir)
+}
+
+/// Writes configurations, manifests and the index of images whose layers are there.
+fn write_index(ctx: &Ctx, images: &[Image], layers: &BTreeMap<String, Descriptor>, dir: &Path) -> Result<()> {
+    let blobs = dir.join("blobs/sha256");
+    let manifests: Vec<_> = images.iter().map(|image| assemble_image(ctx, image, layers, &blobs)).collect::<Result<_>>()?;
     let index = json!({ "schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": manifests });
     fs::write(dir.join("index.json"), serde_json::to_vec_pretty(&index)?).context("writing index.json")?;
     fs::write(dir.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).context("writing oci-layout")
+}
+
+/// An image cache with one image as others make them: its layer is a tar archive, and not there as
+/// EROFS. For proving that nodes take such images too.
+pub(crate) fn foreign(ctx: &Ctx, name: &str, tree: &Tree, dir: &Path) -> Result<()> {
+    let blobs = dir.join("blobs/sha256");
+    fs::create_dir_all(&blobs).with_context(|| format!("making {}", blobs.display()))?;
+    fs::create_dir_all(dir.join("erofs")).with_context(|| format!("making {}", dir.display()))?;
+    let mut archive = Vec::new();
+    tree.write_tar(&mut archive)?;
+    let hex = digest(&archive);
+    fs::write(blobs.join(&hex), &archive).context("writing the archive")?;
+    let layer = Descriptor {
+        media_type: "application/vnd.oci.image.layer.v1.tar".into(),
+        digest: format!("sha256:{hex}"),
+        size: archive.len() as u64,
+    };
+    let image =
+        Image { name: name.into(), layers: vec!["foreign".into()], entrypoint: Vec::new(), command: Vec::new(), user: String::new() };
+    write_index(ctx, &[image], &BTreeMap::from([("foreign".to_owned(), layer)]), dir)
 }
 
 /// Writes an image's configuration and manifest; returns its entry for the index.

@@ -49,6 +49,8 @@ enum Verb {
         /// Only these Go modules.
         modules: Vec<String>,
     },
+    /// Test the payload's own Go code.
+    TestPayload,
     /// Build the image cache out of the payload.
     Images,
     /// Build the read-only root image.
@@ -121,6 +123,7 @@ fn run(verb: Verb) -> Result<()> {
             let _lock = ctx.lock()?;
             compile::payload(&ctx, &spec::Spec::load(&ctx)?, &modules).map(drop)
         }
+        Verb::TestPayload => compile::test(&ctx),
         Verb::Images => {
             let _lock = ctx.lock()?;
             images::run(&ctx)

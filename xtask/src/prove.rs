@@ -3,7 +3,8 @@
 //! 1. a new node pulls every image over CRI and runs programs out of them: only manifests and configurations
 //!    are sent, nothing is unpacked;
 //! 2. the same with the cache's layers hidden: layers then come over the registry;
-//! 3. a node that starts with the containerd seed has every image without a registry.
+//! 3. a node that starts with the containerd seed has every image without a registry;
+//! 4. an image as others make them, a tar archive, is converted on the node.
 //!
 //! Prints times and bytes, one line of key=value pairs each.
 
@@ -18,12 +19,14 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    compile,
+    compile::{self, Programs},
     ctx::{Ctx, megabytes, say},
-    debian, images, root,
+    debian::{self, Packages},
+    images, root,
     sandbox::{self, Job},
     seed,
     spec::Spec,
+    tree::Tree,
 };
 
 /// What is run to show that images work: a part of the image's name, and a command in it.
@@ -73,10 +76,30 @@ pub(crate) fn run(ctx: &Ctx, system: Option<&Path>) -> Result<()> {
     };
     prove(ctx, "a new node", job(true, true, "-pull")?, None)?;
     prove(ctx, "a new node, layers not in its cache", job(false, true, "-pull")?, None)?;
-    match seed {
-        Some(seed) => prove(ctx, "a node with the seed, no registry", job(true, false, "-have")?, Some(&seed)),
-        None => bail!("without the seed the proof is not whole"),
+    let Some(seed) = seed else {
+        bail!("without the seed the proof is not whole");
+    };
+    prove(ctx, "a node with the seed, no registry", job(true, false, "-have")?, Some(&seed))?;
+    prove_foreign(ctx, &spec, &programs, &packages, job(true, true, "-pull")?, &seed)
+}
+
+/// The node has the seed, for its pause image; the foreign image comes from a registry that has nothing else.
+fn prove_foreign(ctx: &Ctx, spec: &Spec, programs: &Programs, packages: &Packages, mut job: Job, seed: &Path) -> Result<()> {
+    const NAME: &str = "orlop.test/foreign:v1";
+    let dir = ctx.cache_dir("sandbox")?.join(format!("foreign-{}", std::process::id()));
+    let tree = Tree::of_layer(ctx, &spec.flattened("testpod")?, programs, packages)?;
+    images::foreign(ctx, NAME, &tree, &dir)?;
+    // Its own blobs beside the links to the image cache's layers, which the seed refers to.
+    fs::remove_dir(dir.join("erofs"))?;
+    let status = Command::new("cp").arg("-rL").arg(job.image_cache.join("erofs")).arg(&dir).status().context("copying layers")?;
+    if !status.success() {
+        bail!("copying the layers failed ({status})");
     }
+    job.image_cache.clone_from(&dir);
+    job.arguments = ["-pull", NAME, "-run", &format!("{NAME} /testpod read /etc/nsswitch.conf")].map(str::to_owned).into();
+    let result = prove(ctx, "an image of tar archives", job, Some(seed));
+    fs::remove_dir_all(&dir).with_context(|| format!("removing {}", dir.display()))?;
+    result
 }
 
 fn prove(ctx: &Ctx, title: &str, mut job: Job, seed: Option<&Path>) -> Result<()> {

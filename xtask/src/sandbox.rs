@@ -151,11 +151,7 @@ pub(crate) fn inside(ctx: &Ctx, name: &str, dir: &Path) -> Result<()> {
     if !client.status.success() {
         bail!("the client failed ({}); it printed:\n{}", client.status, String::from_utf8_lossy(&client.stdout));
     }
-    let found = Outcome {
-        output: String::from_utf8_lossy(&client.stdout).into_owned(),
-        ready_ms,
-        sent_bytes: sent.bytes(),
-    };
+    let found = Outcome { output: String::from_utf8_lossy(&client.stdout).into_owned(), ready_ms, sent_bytes: sent.bytes() };
     serde_json::to_writer(outcome, &found).context("writing the outcome")
 }
 
@@ -164,7 +160,8 @@ fn furnish(job: &Job, rootfs: &Path) -> Result<()> {
     let none = None::<&str>;
     let at = |path: &str| rootfs.join(path);
     let attach = |from: &Path, to: &Path, flags: MsFlags| {
-        mount(Some(from), to, none, MsFlags::MS_BIND | flags, none).with_context(|| format!("binding {} at {}", from.display(), to.display()))
+        mount(Some(from), to, none, MsFlags::MS_BIND | flags, none)
+            .with_context(|| format!("binding {} at {}", from.display(), to.display()))
     };
     mount(Some(&job.root), rootfs, Some("erofs"), MsFlags::MS_RDONLY, none).context("mounting the root image")?;
     for path in ["run", "tmp", "system", "etc/cri/conf.d"] {
@@ -195,10 +192,7 @@ fn furnish(job: &Job, rootfs: &Path) -> Result<()> {
 /// The node's configuration as on a machine that may not lower its OOM scores.
 fn without_privileges(config: &str) -> Result<String> {
     let mut changed = config.to_owned();
-    for (from, to) in [
-        ("oom_score = -999", "oom_score = 0"),
-        ("restrict_oom_score_adj = false", "restrict_oom_score_adj = true"),
-    ] {
+    for (from, to) in [("oom_score = -999", "oom_score = 0"), ("restrict_oom_score_adj = false", "restrict_oom_score_adj = true")] {
         if !changed.contains(from) {
             bail!("containerd's configuration no longer says `{from}`, which nodes replace too");
         }

@@ -208,8 +208,6 @@ fn node_config(bundle: &Bundle, patches: &Patches, state: &ClusterState, node: &
     let endpoint = Url::new(&state.endpoint()).map_err(|e| anyhow::anyhow!("{e}"))?;
     let mut options = Options::new(&state.name, endpoint);
     options.additional_sans = vec!["127.0.0.1".into(), state.gateway.to_string()];
-    // Members find each other through the control planes.
-    options.discovery = None;
     let (machine_type, own) = match node.role {
         Role::ControlPlane => (MachineType::ControlPlane, &patches.controlplanes),
         Role::Worker => (MachineType::Worker, &patches.workers),

@@ -23,6 +23,9 @@ use crate::trigger::{Trigger, reason};
 /// How many resources' origins are remembered; beyond, an arbitrary one is forgotten for each new one.
 const ORIGINS: usize = 65_536;
 
+/// How many resources one explanation tells of.
+const EXPLAINED: usize = 256;
+
 pub(crate) struct Core {
     pub(crate) store: Store,
     pub(crate) graph: Graph,
@@ -132,18 +135,27 @@ impl Core {
         }
         let began = self.settling().begin(c);
         // A run that is dropped half way must not leave the controller marked as running.
-        let guard = Unfinished { entry };
+        let mut guard = Unfinished { entry, ended: false };
         let report = match entry.slot.kept.take_failure() {
             Some(failure) => Report { failure: Some(failure), ..Report::default() },
             None => entry.slot.run(began.knew()).await,
         };
-        std::mem::forget(guard);
+        guard.ended = true;
         let answered = report.failure.is_none() && !report.unknown;
         self.record(c, now, report);
         if answered {
-            let known = self.settling().answered(&self.graph, c, began);
+            let known = self.settling().answered(&self.graph, c, began, &|other| self.idle(other));
             known.into_iter().for_each(|k| self.trigger(k).wake(reason::SETTLED));
         }
+    }
+
+    /// Whether a controller neither runs nor is about to.
+    fn idle(&self, c: usize) -> bool {
+        let entry = &self.controllers[c];
+        let state = entry.state();
+        let schedule = &state.schedule;
+        let due = schedule.running() || schedule.woken_since().is_some() || schedule.retry_at().is_some();
+        !due && entry.slot.trigger().flags() & !reason::OUTPUT == 0
     }
 
     fn record(&self, c: usize, began: Duration, report: Report) {
@@ -229,8 +241,12 @@ impl Core {
         status
     }
 
-    /// Why a resource is as it is, going back at most `depth` steps.
+    /// Why a resource is as it is, going back at most `depth` steps and over at most [`EXPLAINED`] resources.
     pub(crate) fn explain(&self, key: &Key, depth: usize) -> Explanation {
+        self.explain_within(key, depth, &mut { EXPLAINED })
+    }
+
+    fn explain_within(&self, key: &Key, depth: usize, left: &mut usize) -> Explanation {
         let resource = self.store.get_any(key);
         let stored = resource.map(|r| Stored {
             version: r.meta.version,
@@ -251,7 +267,14 @@ impl Core {
             None => writers.iter().flat_map(|w| w.inputs.clone()).collect(),
         };
         let from = seen.iter().flat_map(|i| i.items.iter().map(|(id, _)| i.kind.id(id.clone()))).filter(|k| k != key);
-        let inputs = if depth == 0 { Vec::new() } else { from.map(|k| self.explain(&k, depth - 1)).collect() };
+        let mut inputs = Vec::new();
+        for key in from {
+            if depth == 0 || *left == 0 {
+                break;
+            }
+            *left -= 1;
+            inputs.push(self.explain_within(&key, depth - 1, left));
+        }
         Explanation { key: key.clone(), stored, origin, writers, inputs }
     }
 }
@@ -264,10 +287,13 @@ impl Entry {
 
 struct Unfinished<'a> {
     entry: &'a Entry,
+    ended: bool,
 }
 
 impl Drop for Unfinished<'_> {
     fn drop(&mut self) {
-        self.entry.state().schedule.end(Outcome::Success, Duration::ZERO);
+        if !self.ended {
+            self.entry.state().schedule.end(Outcome::Success, Duration::ZERO);
+        }
     }
 }

@@ -2,8 +2,10 @@
 //!
 //! After a start, an absent resource may mean "not wanted" or "nobody has said so yet". A controller's inputs are known once every
 //! controller upstream has answered knowing its own inputs. Controllers that are upstream of each other (a cycle through weak inputs)
-//! cannot wait for one another: once everything outside the cycle is known, each of them first answers provisionally, and when all have,
-//! their inputs count as known. A controller that answers *unknown* has not answered.
+//! cannot wait for one another: once everything outside the cycle is known, they answer provisionally, again and again as their answers
+//! reach each other, and when all have answered and none has news left to read, their inputs count as known. (That all have answered is not
+//! enough: the first of them may have answered before the last one's answer came round.) A controller that answers *unknown* has not
+//! answered.
 
 use crate::graph::Graph;
 
@@ -33,7 +35,7 @@ impl Settling {
     /// The state at a start: whoever has nothing upstream knows its inputs at once.
     pub(crate) fn new(graph: &Graph) -> Self {
         let mut this = Self { controllers: vec![Progress::Blind; graph.nodes().len()], complete: false };
-        this.advance(graph);
+        this.advance(graph, &|_| true);
         this
     }
 
@@ -42,8 +44,9 @@ impl Settling {
         Began(self.controllers[controller])
     }
 
-    /// A run ended with an answer. Returns those who now know their inputs and did not before.
-    pub(crate) fn answered(&mut self, graph: &Graph, controller: usize, began: Began) -> Vec<usize> {
+    /// A run ended with an answer. `idle` tells of a controller whether it has nothing left to do. Returns those who now know their inputs
+    /// and did not before.
+    pub(crate) fn answered(&mut self, graph: &Graph, controller: usize, began: Began, idle: &dyn Fn(usize) -> bool) -> Vec<usize> {
         if self.complete {
             return Vec::new();
         }
@@ -56,7 +59,7 @@ impl Settling {
         };
         let here = &mut self.controllers[controller];
         *here = (*here).max(next);
-        self.advance(graph)
+        self.advance(graph, idle)
     }
 
     /// Whether `controller` has answered, knowing its inputs.
@@ -79,14 +82,16 @@ impl Settling {
                 upstream.copied().filter(|c| !self.settled(*c)).collect()
             }
             Progress::Provisional | Progress::Spoke => {
-                members.iter().copied().filter(|c| self.controllers[*c] < Progress::Spoke).collect()
+                let silent: Vec<_> = members.iter().copied().filter(|c| self.controllers[*c] < Progress::Spoke).collect();
+                // All have spoken: what is missing is that their answers come to rest.
+                if silent.is_empty() { members.iter().copied().filter(|c| *c != controller).collect() } else { silent }
             }
             Progress::Known | Progress::Settled => Vec::new(),
         }
     }
 
     /// Components come upstream first, so that one pass finds everything.
-    fn advance(&mut self, graph: &Graph) -> Vec<usize> {
+    fn advance(&mut self, graph: &Graph, idle: &dyn Fn(usize) -> bool) -> Vec<usize> {
         let mut news = Vec::new();
         for (number, members) in graph.components().iter().enumerate() {
             let clear = graph.upstream(number).iter().all(|up| graph.components()[*up].iter().all(|c| self.settled(*c)));
@@ -99,7 +104,7 @@ impl Settling {
                 let to = if cycle { Progress::Provisional } else { Progress::Known };
                 members.iter().for_each(|c| self.controllers[*c] = to);
                 news.extend(members);
-            } else if cycle && members.iter().all(|c| self.controllers[*c] == Progress::Spoke) {
+            } else if cycle && members.iter().all(|c| self.controllers[*c] == Progress::Spoke && idle(*c)) {
                 members.iter().for_each(|c| self.controllers[*c] = Progress::Known);
                 news.extend(members);
             }
@@ -142,7 +147,7 @@ mod tests {
 
     fn run(s: &mut Settling, g: &Graph, c: usize) -> Vec<usize> {
         let began = s.begin(c);
-        s.answered(g, c, began)
+        s.answered(g, c, began, &|_| true)
     }
 
     #[test]
@@ -154,7 +159,7 @@ mod tests {
         assert_eq!(run(&mut s, &g, 2), NOBODY, "an answer of one who does not know counts for nothing");
         let early = s.begin(1);
         assert_eq!(run(&mut s, &g, 0), [1]);
-        assert_eq!(s.answered(&g, 1, early), NOBODY, "the run began before its inputs were known");
+        assert_eq!(s.answered(&g, 1, early, &|_| true), NOBODY, "the run began before its inputs were known");
         assert!(!s.knows(2));
         assert_eq!(run(&mut s, &g, 1), [2]);
         assert_eq!(run(&mut s, &g, 2), NOBODY);
@@ -182,6 +187,18 @@ mod tests {
         assert_eq!([s.knows(1), s.knows(2), s.knows(3)], [true, true, false]);
         assert_eq!(run(&mut s, &g, 2), NOBODY);
         assert_eq!(run(&mut s, &g, 1), [3]);
+    }
+
+    #[test]
+    fn a_cycle_knows_nothing_while_an_answer_goes_round() {
+        let g = graph(&[("x", &["Y"], &["X"]), ("y", &["X"], &["Y"])]);
+        let mut s = Settling::new(&g);
+        let began = s.begin(0);
+        assert_eq!(s.answered(&g, 0, began, &|_| true), NOBODY);
+        let began = s.begin(1);
+        assert_eq!(s.answered(&g, 1, began, &|c| c != 0), NOBODY, "what y answered is news to x");
+        assert!(!s.knows(1));
+        assert_eq!(run(&mut s, &g, 0), [0, 1]);
     }
 
     #[test]

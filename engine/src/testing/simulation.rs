@@ -236,13 +236,16 @@ impl SimHost {
 pub trait Scenario {
     /// Registers the controllers: at the start, and again after each crash. Nothing may be kept from before a crash but what stands for the
     /// outside world.
-    fn register(&mut self, runtime: Runtime, host: &SimHost) -> Runtime;
+    fn register(&mut self, store: &Store, runtime: Runtime, host: &SimHost) -> Runtime;
 
     /// The outside world does something.
     fn act(&mut self, store: &Store, random: &Random);
 
     /// The chaos is over: the outside world lets go of whatever it would hold for ever.
     fn calm(&mut self, _store: &Store) {}
+
+    /// Everything has come to rest, for now: nothing runs, and nothing is due.
+    fn rested(&mut self, _store: &Store) {}
 
     /// What must hold at every moment.
     ///
@@ -303,14 +306,16 @@ impl fmt::Display for Finding {
 /// How much simulated time and how many steps everything has for coming to rest.
 const REST_WITHIN: Duration = Duration::from_secs(4 * 3600);
 const REST_STEPS: usize = 100_000;
+/// The outside world acts for an eighth of so many steps, and watches for the rest.
+const PERIOD: usize = 800;
 /// How many steps a finding tells.
 const TRACE: usize = 40;
 
 impl Simulation {
-    /// Three hundred steps with a crash now and then.
+    /// Some thousand steps with a crash now and then.
     #[must_use]
     pub fn new(seed: u64, persistence: Persistence) -> Self {
-        Self { seed, steps: 300, persistence, crashes: 80 }
+        Self { seed, steps: 3000, persistence, crashes: 60 }
     }
 
     /// Runs `scenario`.
@@ -320,7 +325,7 @@ impl Simulation {
     pub fn run(&self, scenario: &mut dyn Scenario) -> Result<(), Box<Finding>> {
         let mut machine = Machine::boot(self.clone(), scenario);
         for step in 0..self.steps {
-            machine.step(scenario);
+            machine.step(scenario, step % PERIOD < PERIOD / 8);
             scenario.check(&machine.store).map_err(|what| machine.finding(step, what))?;
         }
         machine.host.faults.store(false, SeqCst);
@@ -330,7 +335,7 @@ impl Simulation {
             if machine.clock.elapsed() > deadline {
                 return Err(machine.finding(step, "it does not come to rest: something goes on and on".to_owned()));
             }
-            let rested = machine.rest();
+            let rested = !machine.proceed();
             scenario.check(&machine.store).map_err(|what| machine.finding(step, what))?;
             if rested {
                 let failing = machine.failing();
@@ -409,12 +414,12 @@ impl Machine {
         starts.chain(polls).collect()
     }
 
-    fn step(&mut self, scenario: &mut dyn Scenario) {
+    fn step(&mut self, scenario: &mut dyn Scenario, acts: bool) {
         if self.random.below(10_000) < self.simulation.crashes {
             return self.crash(scenario);
         }
         match self.random.below(100) {
-            0..12 => {
+            0..12 if acts => {
                 self.note("the outside acts".to_owned());
                 scenario.act(&self.store, &self.random);
             }
@@ -431,13 +436,12 @@ impl Machine {
             }
             // Time passes though there is something to do: that is how a wake-up comes late.
             16..20 => self.pass(Duration::from_millis(self.random.number() % 2000)),
-            _ => drop(self.proceed()),
+            _ => {
+                if !self.proceed() {
+                    scenario.rested(&self.store);
+                }
+            }
         }
-    }
-
-    /// One step without chaos. True when there is nothing left to do, now or later.
-    fn rest(&mut self) -> bool {
-        !self.proceed()
     }
 
     /// Does one of the things that can be done, or lets time pass until there is one. False when there never will be.
@@ -534,7 +538,7 @@ fn start(
             builder.resume(epoch, journal, tables)
         }
     };
-    let runtime = scenario.register(Runtime::new(store.clone()), host);
+    let runtime = scenario.register(&store, Runtime::new(store.clone()), host);
     let core = runtime.into_core(random.number(), || Box::new(spawner.clone())).expect("the scenario's graph is valid");
     (store, Arc::new(core))
 }

@@ -31,17 +31,26 @@ pub struct Parameters<'a> {
     pub oom_score_adj: Option<i32>,
     /// Limit of open files.
     pub nofile: u64,
+    /// The capabilities that the node has itself: what a privileged container gets.
+    pub all_capabilities: &'a [&'static str],
 }
 
-/// Every capability that runc knows by name.
-const ALL_CAPABILITIES: &[&str] = &[
-    "CAP_AUDIT_CONTROL", "CAP_AUDIT_READ", "CAP_AUDIT_WRITE", "CAP_BLOCK_SUSPEND", "CAP_BPF", "CAP_CHECKPOINT_RESTORE", "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID", "CAP_IPC_LOCK", "CAP_IPC_OWNER", "CAP_KILL", "CAP_LEASE",
-    "CAP_LINUX_IMMUTABLE", "CAP_MAC_ADMIN", "CAP_MAC_OVERRIDE", "CAP_MKNOD", "CAP_NET_ADMIN", "CAP_NET_BIND_SERVICE", "CAP_NET_BROADCAST",
-    "CAP_NET_RAW", "CAP_PERFMON", "CAP_SETFCAP", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID", "CAP_SYSLOG", "CAP_SYS_ADMIN", "CAP_SYS_BOOT",
-    "CAP_SYS_CHROOT", "CAP_SYS_MODULE", "CAP_SYS_NICE", "CAP_SYS_PACCT", "CAP_SYS_PTRACE", "CAP_SYS_RAWIO", "CAP_SYS_RESOURCE",
-    "CAP_SYS_TIME", "CAP_SYS_TTY_CONFIG", "CAP_WAKE_ALARM",
+/// The capabilities by their numbers.
+const CAPABILITIES: [&str; 41] = [
+    "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETGID", "CAP_SETUID", "CAP_SETPCAP",
+    "CAP_LINUX_IMMUTABLE", "CAP_NET_BIND_SERVICE", "CAP_NET_BROADCAST", "CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_IPC_LOCK", "CAP_IPC_OWNER",
+    "CAP_SYS_MODULE", "CAP_SYS_RAWIO", "CAP_SYS_CHROOT", "CAP_SYS_PTRACE", "CAP_SYS_PACCT", "CAP_SYS_ADMIN", "CAP_SYS_BOOT", "CAP_SYS_NICE",
+    "CAP_SYS_RESOURCE", "CAP_SYS_TIME", "CAP_SYS_TTY_CONFIG", "CAP_MKNOD", "CAP_LEASE", "CAP_AUDIT_WRITE", "CAP_AUDIT_CONTROL", "CAP_SETFCAP",
+    "CAP_MAC_OVERRIDE", "CAP_MAC_ADMIN", "CAP_SYSLOG", "CAP_WAKE_ALARM", "CAP_BLOCK_SUSPEND", "CAP_AUDIT_READ", "CAP_PERFMON", "CAP_BPF",
+    "CAP_CHECKPOINT_RESTORE",
 ];
+
+/// The capabilities in a set as `/proc/PID/status` prints it, in hexadecimal; those without a name here are left out.
+#[must_use]
+pub fn capabilities(hex: &str) -> Vec<&'static str> {
+    let bits = u64::from_str_radix(hex.trim(), 16).unwrap_or_default();
+    CAPABILITIES.iter().enumerate().filter(|(bit, _)| bits & (1 << bit) != 0).map(|(_, name)| *name).collect()
+}
 
 /// The command line: ours, or the image's own where we have none.
 #[must_use]
@@ -99,8 +108,8 @@ fn default_mounts(container: &Container) -> Vec<Value> {
 pub fn runtime_spec(image: &ImageConfig, with: &Parameters<'_>) -> Value {
     let container = with.container;
     let capabilities: Vec<&str> = if container.privileged {
-        // What the node itself gave up is not to be had here either; runc warns about those and goes on.
-        ALL_CAPABILITIES.to_vec()
+        // What the node itself gave up is not to be had here either: runc would refuse to start it.
+        with.all_capabilities.to_vec()
     } else {
         container.capabilities.iter().map(String::as_str).collect()
     };
@@ -159,7 +168,7 @@ mod tests {
     }
 
     fn spec(container: &Container, args: &[String], env: &[String]) -> Value {
-        runtime_spec(&image(), &Parameters { container, args, env, cgroup: "podruntime/etcd", oom_score_adj: None, nofile: 1024 })
+        runtime_spec(&image(), &Parameters { container, args, env, cgroup: "podruntime/etcd", oom_score_adj: None, nofile: 1024, all_capabilities: &["CAP_CHOWN"] })
     }
 
     #[test]
@@ -191,8 +200,16 @@ mod tests {
     fn a_privileged_container_sees_the_node_s_processes_and_devices() {
         let spec = spec(&Container { privileged: true, ..Container::default() }, &[], &[]);
         assert_eq!(spec["linux"]["namespaces"], json!([{"type": "mount"}]));
+        assert_eq!(spec["process"]["capabilities"]["effective"], json!(["CAP_CHOWN"]));
         assert_eq!(spec["linux"]["rootfsPropagation"], json!("rshared"));
         assert!(spec["linux"].get("maskedPaths").is_none());
+    }
+
+    #[test]
+    fn sets_of_capabilities_are_read_by_number() {
+        // CAP_CHOWN is 0, CAP_NET_ADMIN 12, CAP_CHECKPOINT_RESTORE 40, by linux/capability.h.
+        assert_eq!(capabilities("0000010000001001\n"), ["CAP_CHOWN", "CAP_NET_ADMIN", "CAP_CHECKPOINT_RESTORE"]);
+        assert!(capabilities("").is_empty());
     }
 
     #[test]

@@ -53,6 +53,7 @@ pub fn spawn(id: String, spec: Arc<ServiceSpec>, runner: Arc<dyn Runner>, report
         events: VecDeque::new(),
         started: Instant::now(),
         wake: None,
+        unmet: None,
         waiter: None,
         prober: None,
         id,
@@ -80,6 +81,8 @@ struct Driver {
     events: VecDeque<ServiceEvent>,
     started: Instant,
     wake: Option<Instant>,
+    /// The conditions that were not met when somebody last looked.
+    unmet: Option<Vec<String>>,
     waiter: Option<JoinHandle<()>>,
     prober: Option<JoinHandle<()>>,
     inputs: mpsc::UnboundedSender<Input>,
@@ -143,7 +146,10 @@ impl Driver {
             }
             Command::Stop => self.step(Event::Want(Want::Stop)),
             Command::Restart => self.step(Event::Restart),
-            Command::Conditions(unmet) => self.step(Event::Conditions(unmet)),
+            Command::Conditions(unmet) => {
+                self.unmet = Some(unmet.clone());
+                self.step(Event::Conditions(unmet));
+            }
         }
     }
 
@@ -169,6 +175,12 @@ impl Driver {
             self.act(action);
         }
         (self.report)(&self.id, self.snapshot());
+        // It began to wait by itself, after a failure: what was last known of its conditions holds until somebody looks again.
+        if self.machine.needs_conditions() && !matches!(before, State::Waiting { .. }) {
+            if let Some(unmet) = self.unmet.clone() {
+                self.step(Event::Conditions(unmet));
+            }
+        }
     }
 
     /// Follows a change of state with what depends on it: the wait for the end, and the health probes.
@@ -335,5 +347,62 @@ fn name(state: &State) -> &'static str {
         State::Backoff { .. } => "Waiting",
         State::Finished => "Finished",
         State::Failed => "Failed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use async_trait::async_trait;
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use crate::service::runner::Running;
+
+    /// A runner whose first starts fail.
+    struct Flaky {
+        failures: AtomicU32,
+    }
+
+    #[async_trait]
+    impl Runner for Flaky {
+        async fn find(&self, _: &str) -> Result<Option<Running>, String> {
+            Ok(None)
+        }
+        async fn prepare(&self, _: &str, _: &ServiceSpec) -> Result<(), String> {
+            Ok(())
+        }
+        async fn start(&self, _: &str, _: u64, _: &ServiceSpec) -> Result<u32, String> {
+            let left = self.failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+            if left.is_ok() { Err("not yet".into()) } else { Ok(7) }
+        }
+        async fn wait(&self, _: &str) -> Result<(), String> {
+            std::future::pending().await
+        }
+        async fn terminate(&self, _: &str, _: &ServiceSpec) -> Result<(), String> {
+            Ok(())
+        }
+        async fn kill(&self, _: &str, _: &ServiceSpec) -> Result<(), String> {
+            Ok(())
+        }
+        async fn remove(&self, _: &str) -> Result<(), String> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_start_that_fails_is_tried_again_without_anybody_looking() {
+        let last = Arc::new(Mutex::new(ServiceStatus::default()));
+        let report: Report = {
+            let last = last.clone();
+            Arc::new(move |_, status| *last.lock().unwrap() = status)
+        };
+        let spec = Arc::new(ServiceSpec::default());
+        let commands = spawn("x".into(), spec.clone(), Arc::new(Flaky { failures: AtomicU32::new(3) }), report);
+        commands.send(Command::Run(spec.clone(), hash(&spec))).unwrap();
+        commands.send(Command::Conditions(Vec::new())).unwrap();
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let last = last.lock().unwrap();
+        assert_eq!((last.state.as_str(), last.pid, last.starts), ("Running", 7, 1), "{:?}", last.events);
     }
 }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use model::services::ServiceSpec;
 use tokio::sync::Mutex;
 
-use crate::containerd::oci::Parameters;
+use crate::containerd::oci::{self, Parameters};
 use crate::containerd::{self, Containerd};
 
 /// A service found running.
@@ -49,13 +49,21 @@ pub struct Containers {
     /// Whether this node may lower a process's score for the out-of-memory killer.
     may_lower_oom_score: bool,
     nofile: u64,
+    capabilities: Vec<&'static str>,
+}
+
+/// The capabilities this process may give on: those it is permitted itself.
+fn own_capabilities() -> Vec<&'static str> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix("CapPrm:"));
+    line.map(oci::capabilities).unwrap_or_default()
 }
 
 impl Containers {
     /// Containers of the containerd at `socket`.
     #[must_use]
     pub fn new(socket: &Path, may_lower_oom_score: bool, nofile: u64) -> Arc<Self> {
-        Arc::new(Self { socket: socket.to_owned(), connection: Mutex::new(None), may_lower_oom_score, nofile })
+        Arc::new(Self { socket: socket.to_owned(), connection: Mutex::new(None), may_lower_oom_score, nofile, capabilities: own_capabilities() })
     }
 
     /// The connection, made on first use. The channel reconnects by itself when containerd was started again.
@@ -101,6 +109,7 @@ impl Runner for Containers {
             cgroup: &spec.cgroup,
             oom_score_adj: (score >= 0 || self.may_lower_oom_score).then_some(score),
             nofile: self.nofile,
+            all_capabilities: &self.capabilities,
         };
         self.containerd().await?.run(id, hash, &parameters).await.map_err(|e| e.to_string())
     }

@@ -113,7 +113,7 @@ pub struct SansIn {
     root: One<kinds::KubernetesRootSecret>,
     #[input(id = "hostname")]
     hostname: One<HostnameStatus>,
-    #[input(id = "accumulative")]
+    #[input(id = "accumulative-no-k8s")]
     addresses: One<NodeAddress>,
 }
 
@@ -380,7 +380,7 @@ pub struct EtcdIn {
     root: One<kinds::EtcdRootSecret>,
     #[input(id = "hostname")]
     hostname: One<HostnameStatus>,
-    #[input(id = "accumulative")]
+    #[input(id = "accumulative-no-k8s")]
     addresses: One<NodeAddress>,
     #[input(id = "node")]
     time: One<TimeStatus>,

@@ -184,7 +184,7 @@ impl Controller for KubePrismEndpoints {
             .iter()
             .flat_map(|endpoint| endpoint.spec.addresses.iter())
             .map(|address| (address.to_string(), port));
-        let own = config.runs_kubernetes().then(|| ("localhost".to_owned(), port));
+        let own = config.runs_kubernetes().then(|| ("127.0.0.1".to_owned(), port));
         let endpoint = config.endpoint().map(|url| {
             (url.host().trim_matches(['[', ']']).to_owned(), u32::from(url.port().unwrap_or(443)))
         });
@@ -249,10 +249,10 @@ mod tests {
 
     #[test]
     fn each_server_once_own_first() {
-        let servers = [("localhost", 6443), ("10.5.0.2", 6443), ("10.5.0.2", 6443), ("api.example.org", 443)];
+        let servers = [("127.0.0.1", 6443), ("10.5.0.2", 6443), ("10.5.0.2", 6443), ("api.example.org", 443)];
         let prism = prism(servers.into_iter().map(|(host, port)| (host.to_owned(), port)));
         let list: Vec<_> = prism.endpoints.iter().map(|s| (s.host.as_str(), s.port)).collect();
-        assert_eq!(list, [("localhost", 6443), ("10.5.0.2", 6443), ("api.example.org", 443)]);
+        assert_eq!(list, [("127.0.0.1", 6443), ("10.5.0.2", 6443), ("api.example.org", 443)]);
     }
 
     #[test]

@@ -26,9 +26,9 @@ pub struct SpecIn {
     config: One<kinds::EtcdConfig>,
     #[input(id = "hostname")]
     hostname: One<HostnameStatus>,
-    #[input(id = "current")]
+    #[input(id = "current-no-k8s")]
     current: One<NodeAddress>,
-    #[input(id = "routed")]
+    #[input(id = "routed-no-k8s")]
     routed: One<NodeAddress>,
 }
 

@@ -27,7 +27,7 @@ pub struct NodeIpIn {
     config: One<MachineConfig>,
     #[input(id = "kubelet")]
     settings: One<kinds::NodeIpConfig>,
-    #[input(id = "routed")]
+    #[input(id = "routed-no-k8s")]
     routed: One<NodeAddress>,
 }
 

@@ -1,6 +1,7 @@
 //! Bootstrap manifests: rendered into resources, then applied to the cluster.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use engine::{Context, Controller, Inputs, Many, One, OneExt, Outputs, Wanted};
@@ -25,8 +26,11 @@ pub struct ManifestsIn {
     extra: One<kinds::ExtraManifestsConfig>,
 }
 
-/// Renders the manifests.
-pub struct Manifests;
+/// Renders the manifests, and fetches those that the configuration names by URL.
+#[derive(Default)]
+pub struct Manifests {
+    fetched: Arc<Mutex<BTreeMap<String, String>>>,
+}
 
 impl Controller for Manifests {
     const NAME: &'static str = "k8s.ManifestController";
@@ -36,11 +40,12 @@ impl Controller for Manifests {
         Outputs::new().exclusive::<kinds::Manifest>()
     }
 
-    async fn reconcile(&self, _: &Context, input: ManifestsIn) -> engine::Result<Wanted> {
+    async fn reconcile(&self, ctx: &Context, input: ManifestsIn) -> engine::Result<Wanted> {
         let (Some(config), Some(root)) = (input.config.spec(), input.root.spec()) else {
             return Ok(Wanted::new());
         };
-        let extra = input.extra.spec().cloned().unwrap_or_default();
+        let mut extra = input.extra.spec().cloned().unwrap_or_default();
+        self.fetch(ctx, &mut extra);
         let mut wanted = Wanted::new();
         for manifest in manifests::render(&manifest_input(config, root, &extra)?) {
             let items = manifest
@@ -51,6 +56,27 @@ impl Controller for Manifests {
             wanted = wanted.with(manifest.id, kinds::Manifest { items });
         }
         Ok(wanted)
+    }
+}
+
+impl Manifests {
+    /// Fills in the texts that have arrived and keeps fetching the others; the cluster does not wait
+    /// for them.
+    fn fetch(&self, ctx: &Context, extra: &mut kinds::ExtraManifestsConfig) {
+        for manifest in extra.extra_manifests.iter_mut().filter(|manifest| !manifest.url.is_empty()) {
+            let known = self.fetched.lock().unwrap_or_else(PoisonError::into_inner).get(&manifest.url).cloned();
+            if let Some(text) = known {
+                manifest.inline_manifest = text;
+                continue;
+            }
+            let (url, headers) = (manifest.url.clone(), manifest.extra_headers.clone());
+            let fetched = Arc::clone(&self.fetched);
+            ctx.spawn(format!("fetch {url}"), async move {
+                let text = objects::fetch(&url, &headers).await?;
+                fetched.lock().unwrap_or_else(PoisonError::into_inner).insert(url, text);
+                Ok(())
+            });
+        }
     }
 }
 

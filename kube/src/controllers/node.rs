@@ -66,11 +66,10 @@ impl Controller for NodeMeta {
         let wanted = meta::Wanted {
             labels: input.labels.specs().map(|label| (label.key.clone(), label.value.clone())).collect(),
             annotations: input.annotations.specs().map(|a| (a.key.clone(), a.value.clone())).collect(),
-            taints: input
-                .taints
-                .specs()
-                .map(|taint| (taint.key.clone(), (taint.value.clone(), taint.effect.clone())))
-                .collect(),
+            taints: input.secrets.as_ref().map(|_| {
+                let taints = input.taints.specs();
+                taints.map(|taint| (taint.key.clone(), (taint.value.clone(), taint.effect.clone()))).collect()
+            }),
             cordoned: !input.cordoned.is_empty(),
         };
         let client = objects::client(&kubeconfig).await?;

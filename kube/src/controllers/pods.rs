@@ -1,6 +1,8 @@
 //! Static pods: made, served to the kubelet, and observed.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use engine::{Context, Controller, Inputs, Many, One, OneExt, Outputs, Wanted};
@@ -9,7 +11,6 @@ use model::kube as kinds;
 use resource::Value;
 
 use super::Room;
-use super::certificates::text;
 use crate::configure;
 use crate::control_plane::pod::{PodInput, Resources, Volume};
 use crate::control_plane::{apiserver, controller_manager, scheduler};
@@ -30,10 +31,54 @@ pub struct PodsIn {
     secrets: One<kinds::SecretStatus>,
     #[input(id = "static-pods")]
     configs: One<kinds::ConfigStatus>,
+    #[input(id = "k8s-certs")]
+    access: One<kinds::KubernetesSecret>,
+    /// What was wanted before.
+    pods: Many<kinds::StaticPod>,
 }
 
 /// Makes the control plane's pods once their files are there, and those of the configuration.
-pub struct ControlPlanePods;
+///
+/// kube-controller-manager and kube-scheduler come when an API server is ready for the first time:
+/// earlier they find their rights missing and end, and the kubelet then waits ten seconds before it
+/// starts them again.
+#[derive(Default)]
+pub struct ControlPlanePods {
+    ready: Arc<AtomicBool>,
+}
+
+impl ControlPlanePods {
+    /// Whether the pods that need the API server may come. Pods that came stay.
+    fn may_follow(&self, ctx: &Context, input: &PodsIn) -> bool {
+        if self.ready.load(Ordering::Relaxed)
+            || input.pods.get(CONTROLLER_MANAGER).is_some()
+            || input.pods.get(SCHEDULER).is_some()
+        {
+            return true;
+        }
+        if let Some(access) = input.access.spec() {
+            let (ready, kubeconfig) = (Arc::clone(&self.ready), access.localhost_admin_kubeconfig.clone());
+            ctx.spawn("api-server-ready", async move {
+                let client = crate::objects::client(&kubeconfig).await?;
+                while !is_ready(&client).await {
+                    tokio::time::sleep(Duration::from_millis(300)).await;
+                }
+                ready.store(true, Ordering::Relaxed);
+                Ok(())
+            });
+        }
+        false
+    }
+}
+
+async fn is_ready(client: &kube::Client) -> bool {
+    let Ok(request) = http::Request::get("/readyz").body(Vec::new()) else {
+        return false;
+    };
+    crate::objects::ask("ask the API server whether it is ready", client.request_text(request))
+        .await
+        .is_ok()
+}
 
 impl Controller for ControlPlanePods {
     const NAME: &'static str = "k8s.ControlPlaneStaticPodController";
@@ -43,7 +88,7 @@ impl Controller for ControlPlanePods {
         Outputs::new().exclusive::<kinds::StaticPod>()
     }
 
-    async fn reconcile(&self, _: &Context, input: PodsIn) -> engine::Result<Wanted> {
+    async fn reconcile(&self, ctx: &Context, input: PodsIn) -> engine::Result<Wanted> {
         let Some(config) = input.config.spec().and_then(MachineConfig::machine) else {
             return Ok(Wanted::unknown("the machine configuration"));
         };
@@ -70,6 +115,9 @@ impl Controller for ControlPlanePods {
                 spec.startup_probes_enabled,
             );
             wanted = wanted.with(API_SERVER, kinds::StaticPod { pod: Value::from(pod) });
+        }
+        if !self.may_follow(ctx, &input) {
+            return Ok(wanted.waiting_for("an API server that is ready"));
         }
         if let Some(resource) = &input.controller_manager {
             let spec = &resource.spec;
@@ -178,6 +226,8 @@ pub struct StatusIn {
     nodename: One<kinds::Nodename>,
     #[input(id = "k8s-dynamic-certs")]
     certs: One<kinds::KubernetesDynamicCert>,
+    #[input(id = "k8s")]
+    root: One<kinds::KubernetesRootSecret>,
 }
 
 /// Asks the kubelet how the static pods fare.
@@ -198,7 +248,8 @@ impl Controller for PodStatuses {
         if input.pods.is_empty() || input.nodename.is_none() {
             return Ok(Wanted::new());
         }
-        let listed = kubelet_pods(&text(&client.crt), &text(&client.key)).await;
+        let authority = input.root.spec().and_then(|root| root.issuing_ca.clone()).unwrap_or_default();
+        let listed = kubelet_pods(&authority.crt, &client.crt, &client.key).await;
         let Ok(listed) = listed else {
             ctx.wake_after(Duration::from_secs(1));
             return Ok(Wanted::unchanged().waiting_for("the kubelet to answer"));
@@ -232,8 +283,8 @@ fn is_static(pod: &serde_json::Value) -> bool {
 
 /// The kubelet's own list. Its serving certificate is not checked: it may not be signed yet, and
 /// the way there is loopback.
-async fn kubelet_pods(certificate: &str, key: &str) -> Result<Vec<serde_json::Value>, crate::objects::KubeError> {
-    let kubeconfig = crate::kubeconfig::insecure("https://127.0.0.1:10250", certificate.as_bytes(), key.as_bytes());
+async fn kubelet_pods(authority: &[u8], certificate: &[u8], key: &[u8]) -> Result<Vec<serde_json::Value>, crate::objects::KubeError> {
+    let kubeconfig = crate::kubeconfig::insecure("https://127.0.0.1:10250", authority, certificate, key);
     let client = crate::objects::client(&kubeconfig).await?;
     let request = http::Request::get("/pods").body(Vec::new()).map_err(|error| {
         crate::objects::KubeError::Config { reason: error.to_string() }

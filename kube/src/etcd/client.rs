@@ -83,7 +83,9 @@ impl EtcdError {
         let has = |words: &str| message.contains(words);
         if has("member not found") {
             Self::MemberNotFound
-        } else if has("Peer URLs already exists") {
+        } else if has("Peer URLs already exists") || has("member ID already exist") {
+            // Two checks of etcd find the same thing; which one is first depends on the clock, of
+            // which an id is made.
             Self::PeerExists
         } else if has("can only promote a learner member which is in sync") {
             Self::LearnerBehind
@@ -473,6 +475,7 @@ mod tests {
         let of = |words: &str| EtcdError::from_words("x", words);
         assert!(matches!(of("etcdserver: member not found"), EtcdError::MemberNotFound));
         assert!(matches!(of("etcdserver: Peer URLs already exists"), EtcdError::PeerExists));
+        assert!(matches!(of("etcdserver: member ID already exist"), EtcdError::PeerExists));
         assert!(matches!(
             of("etcdserver: can only promote a learner member which is in sync with leader"),
             EtcdError::LearnerBehind

@@ -26,7 +26,8 @@ const SHARED: [&str; 12] = [
 ];
 
 /// Node paths the kubelet only reads.
-const READ_ONLY: [&str; 4] = [
+const READ_ONLY: [&str; 5] = [
+    "/etc/hosts",
     "/etc/machine-id",
     "/etc/os-release",
     "/etc/resolv.conf",

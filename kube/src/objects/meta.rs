@@ -22,8 +22,9 @@ pub struct Wanted {
     pub labels: BTreeMap<String, String>,
     /// Annotations.
     pub annotations: BTreeMap<String, String>,
-    /// Taints: key → (value, effect).
-    pub taints: BTreeMap<String, (String, String)>,
+    /// Taints: key → (value, effect). `None` leaves them as they are: a node may not change its own
+    /// after it has registered (admission plug-in NodeRestriction), only an administrator may.
+    pub taints: Option<BTreeMap<String, (String, String)>>,
     /// No new pods.
     pub cordoned: bool,
 }
@@ -51,13 +52,14 @@ pub fn patch(node: &Node, wanted: &Wanted) -> Option<Value> {
         ours(&current_annotations, &owned_annotations, &wanted.annotations),
     );
 
-    let owned_taints = owned(&current_annotations, OWNED_TAINTS);
-    let taints = merge_taints(&current_taints, &owned_taints, &wanted.taints);
-    note(&mut annotations, &current_annotations, OWNED_TAINTS, wanted.taints.keys().cloned().collect());
-
     let mut spec = Map::new();
-    if taints != current_taints {
-        spec.insert("taints".into(), json!(taints));
+    if let Some(wanted) = &wanted.taints {
+        let owned_taints = owned(&current_annotations, OWNED_TAINTS);
+        let taints = merge_taints(&current_taints, &owned_taints, wanted);
+        note(&mut annotations, &current_annotations, OWNED_TAINTS, wanted.keys().cloned().collect());
+        if taints != current_taints {
+            spec.insert("taints".into(), json!(taints));
+        }
     }
     cordon(node, wanted, &current_annotations, &mut annotations, &mut spec);
 
@@ -213,9 +215,13 @@ mod tests {
     fn wanted() -> Wanted {
         Wanted {
             labels: BTreeMap::from([("role".into(), "x".into())]),
-            taints: BTreeMap::from([("t".into(), (String::new(), "NoSchedule".into()))]),
+            taints: Some(BTreeMap::from([("t".into(), (String::new(), "NoSchedule".into()))])),
             ..Default::default()
         }
+    }
+
+    fn nothing() -> Wanted {
+        Wanted { taints: Some(BTreeMap::new()), ..Default::default() }
     }
 
     /// What the API server would make of the patch.
@@ -255,19 +261,29 @@ mod tests {
         assert_eq!(done.metadata.labels.as_ref().unwrap()["role"], "x");
         assert_eq!(done.spec.as_ref().unwrap().taints.as_ref().unwrap().len(), 2);
 
-        let gone = apply(&done, &patch(&done, &Wanted::default()).unwrap());
+        let gone = apply(&done, &patch(&done, &nothing()).unwrap());
         assert_eq!(gone.metadata.labels, bare.metadata.labels);
         assert_eq!(gone.spec.as_ref().unwrap().taints, bare.spec.as_ref().unwrap().taints);
-        assert_eq!(patch(&gone, &Wanted::default()), None);
+        assert_eq!(patch(&gone, &nothing()), None);
+    }
+
+    #[test]
+    fn a_worker_leaves_its_taints_alone() {
+        let tainted = node(json!({"metadata": {"name": "n"}, "spec": {"taints": [{"key": "a", "effect": "NoSchedule"}]}}));
+        let mut labels_only = wanted();
+        labels_only.taints = None;
+        let change = patch(&tainted, &labels_only).unwrap();
+        assert_eq!(change.get("spec"), None);
+        assert!(!change.to_string().contains("taints"), "{change}");
     }
 
     #[test]
     fn what_was_there_before_stays() {
         let before = node(json!({"metadata": {"name": "n", "labels": {"role": "x"}}}));
         let mut only_label = wanted();
-        only_label.taints.clear();
+        only_label.taints = Some(BTreeMap::new());
         assert_eq!(patch(&before, &only_label), None);
-        assert_eq!(patch(&before, &Wanted::default()), None);
+        assert_eq!(patch(&before, &nothing()), None);
     }
 
     #[test]

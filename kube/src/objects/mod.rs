@@ -100,6 +100,31 @@ pub async fn client(kubeconfig: &str) -> Result<kube::Client, KubeError> {
     kube::Client::try_from(config).map_err(|error| unusable(error.to_string()))
 }
 
+/// The text at a URL (`http` or `https`, the machine's trust anchors). Redirects are not followed.
+///
+/// # Errors
+/// The URL is none, the server cannot be reached, or its answer is no success.
+pub async fn fetch(url: &str, headers: &std::collections::BTreeMap<String, String>) -> Result<String, KubeError> {
+    let unusable = |reason: String| KubeError::Config { reason: format!("URL {url:?}: {reason}") };
+    let uri: http::Uri = url.parse().map_err(|error: http::uri::InvalidUri| unusable(error.to_string()))?;
+    let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+        return Err(unusable("it has no scheme or host".to_owned()));
+    };
+    let base: http::Uri = format!("{scheme}://{authority}/")
+        .parse()
+        .map_err(|error: http::uri::InvalidUri| unusable(error.to_string()))?;
+    let mut config = kube::Config::new(base);
+    config.connect_timeout = Some(Duration::from_secs(5));
+    let client = kube::Client::try_from(config).map_err(|error| unusable(error.to_string()))?;
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    let mut request = http::Request::get(path);
+    for (name, value) in headers {
+        request = request.header(name, value);
+    }
+    let request = request.body(Vec::new()).map_err(|error| unusable(error.to_string()))?;
+    ask(format!("fetch {url}"), client.request_text(request)).await
+}
+
 /// Bounds one request.
 pub(crate) async fn ask<T>(
     what: impl Into<String>,

@@ -55,11 +55,11 @@ impl Machine {
         let store = Store::new();
         put(&store, "hostname", HostnameStatus { hostname: hostname.into(), domainname: String::new() });
         let net: ipnet::IpNet = format!("{address}/24").parse().unwrap();
-        for id in ["routed", "current", "accumulative", "default"] {
+        for id in ["routed", "routed-no-k8s", "current", "current-no-k8s", "accumulative", "accumulative-no-k8s", "default"] {
             put(&store, id, NodeAddress { addresses: vec![net], ..Default::default() });
         }
         put(&store, "node", TimeStatus { synced: true, ..Default::default() });
-        put(&store, "v1alpha1", MachineConfig::new(config));
+        put(&store, "v1alpha1", MachineConfig::new(config.as_bytes().to_vec()));
         let running = room.register(Runtime::new(store.clone())).start().unwrap();
         Self { store, room, running: Some(running), root }
     }

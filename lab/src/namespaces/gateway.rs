@@ -45,6 +45,11 @@ pub(crate) const BRIDGE: &str = "orlop0";
 const MACHINE_PORT: u16 = 50000;
 /// The API server.
 const API_SERVER_PORT: u16 = 6443;
+/// Where nodes find each other: a new one knows no other address than the gateway's.
+///
+/// The port of `trustd` (50001) is not led on: it signs for the address that it sees, and through here it would see the gateway's. A node
+/// asks the control planes that it has discovered.
+const DISCOVERY_PORT: u16 = 50002;
 /// How long a control plane may take to accept before the next one is tried.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
 /// How many connections may be open at once.
@@ -131,8 +136,8 @@ fn network(state: &ClusterState) -> Result<(), Failure> {
 enum Target {
     /// To one address.
     One(SocketAddr),
-    /// To the API server of any control plane.
-    ApiServer,
+    /// To this port of any control plane that answers.
+    ControlPlane(u16),
 }
 
 impl Gateway {
@@ -164,8 +169,7 @@ impl Gateway {
     /// Makes the listeners what the state says they should be.
     fn arrange(&self, servers: &Rc<Servers>, listening: &mut BTreeMap<SocketAddr, (Target, JoinHandle<()>)>) -> Result<(), Failure> {
         let state = state::load(&self.paths, &self.name)?.ok_or("the state is gone")?;
-        *servers.addresses.borrow_mut() =
-            state.nodes_of(Role::ControlPlane).map(|node| SocketAddr::from((node.address, API_SERVER_PORT))).collect();
+        *servers.addresses.borrow_mut() = state.nodes_of(Role::ControlPlane).map(|node| node.address).collect();
         let wanted = wanted(&state);
         listening.retain(|address, (target, task)| {
             let keep = wanted.get(address) == Some(target);
@@ -204,33 +208,34 @@ fn wanted(state: &ClusterState) -> BTreeMap<SocketAddr, Target> {
     let host = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let mut all: BTreeMap<_, _> =
         state.nodes.iter().map(|node| (host(node.api_port), Target::One((node.address, MACHINE_PORT).into()))).collect();
-    all.insert(host(state.kubernetes_port), Target::ApiServer);
-    all.insert((state.gateway, API_SERVER_PORT).into(), Target::ApiServer);
+    all.insert(host(state.kubernetes_port), Target::ControlPlane(API_SERVER_PORT));
+    for port in [API_SERVER_PORT, DISCOVERY_PORT] {
+        all.insert((state.gateway, port).into(), Target::ControlPlane(port));
+    }
     all
 }
 
-/// The API servers, and which of them answered last.
+/// The control planes, and which of them answered last on each port.
 #[derive(Default)]
 struct Servers {
-    addresses: RefCell<Vec<SocketAddr>>,
-    good: Cell<usize>,
+    addresses: RefCell<Vec<Ipv4Addr>>,
+    good: RefCell<BTreeMap<u16, usize>>,
     open: Cell<usize>,
 }
 
 impl Servers {
-    /// Connects to the target; for the API server to the one that answered last, else to each in turn.
+    /// Connects to the target; of control planes to the one that answered last, else to each in turn.
     async fn connect(&self, target: &Target) -> Option<TcpStream> {
-        let addresses = match target {
-            Target::One(address) => vec![*address],
-            Target::ApiServer => self.addresses.borrow().clone(),
+        let port = match target {
+            Target::One(address) => return connect(*address).await,
+            Target::ControlPlane(port) => *port,
         };
-        let first = if *target == Target::ApiServer { self.good.get() } else { 0 };
+        let addresses = self.addresses.borrow().clone();
+        let first = self.good.borrow().get(&port).copied().unwrap_or(0);
         for step in 0..addresses.len() {
             let index = (first + step) % addresses.len();
-            if let Ok(Ok(stream)) = timeout(CONNECT_PATIENCE, TcpStream::connect(addresses[index])).await {
-                if *target == Target::ApiServer {
-                    self.good.set(index);
-                }
+            if let Some(stream) = connect((addresses[index], port).into()).await {
+                self.good.borrow_mut().insert(port, index);
                 return Some(stream);
             }
         }
@@ -238,19 +243,29 @@ impl Servers {
     }
 }
 
+async fn connect(address: SocketAddr) -> Option<TcpStream> {
+    timeout(CONNECT_PATIENCE, TcpStream::connect(address)).await.ok()?.ok()
+}
+
 async fn accept(listener: TcpListener, target: Target, servers: Rc<Servers>) {
+    // Said once, not ten times a second.
+    let mut complained = false;
     loop {
         let client = match listener.accept().await {
             Ok((client, _)) => client,
             Err(error) => {
                 // Out of descriptors, most likely: others must end first.
-                eprintln!("gateway: cannot accept: {error}");
+                if !std::mem::replace(&mut complained, true) {
+                    eprintln!("gateway: cannot accept: {error}");
+                }
                 sleep(Duration::from_millis(100)).await;
                 continue;
             }
         };
         if servers.open.get() >= MOST_CONNECTIONS {
-            eprintln!("gateway: {MOST_CONNECTIONS} connections are open: another is refused");
+            if !std::mem::replace(&mut complained, true) {
+                eprintln!("gateway: {MOST_CONNECTIONS} connections are open: more are refused");
+            }
             continue;
         }
         let (target, servers) = (target.clone(), servers.clone());
@@ -302,24 +317,25 @@ mod tests {
         let expected = BTreeMap::from([
             (address("127.0.0.1:25000"), Target::One(address("10.5.0.2:50000"))),
             (address("127.0.0.1:25001"), Target::One(address("10.5.0.3:50000"))),
-            (address("127.0.0.1:26443"), Target::ApiServer),
-            (address("10.5.0.1:6443"), Target::ApiServer),
+            (address("127.0.0.1:26443"), Target::ControlPlane(API_SERVER_PORT)),
+            (address("10.5.0.1:6443"), Target::ControlPlane(6443)),
+            (address("10.5.0.1:50002"), Target::ControlPlane(50002)),
         ]);
         assert_eq!(wanted(&state), expected);
     }
 
     #[test]
-    fn a_dead_api_server_is_passed_over_and_remembered() {
+    fn a_dead_control_plane_is_passed_over_and_the_next_one_remembered() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let alive = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let dead = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let (good, bad) = (alive.local_addr().unwrap(), dead.local_addr().unwrap());
-            drop(dead);
-            let servers = Servers { addresses: RefCell::new(vec![bad, good]), ..Servers::default() };
-            assert_eq!(servers.connect(&Target::ApiServer).await.unwrap().peer_addr().unwrap(), good);
-            assert_eq!(servers.good.get(), 1);
-            assert!(servers.connect(&Target::One(bad)).await.is_none());
+            let alive = TcpListener::bind("127.0.0.2:0").await.unwrap();
+            let good = alive.local_addr().unwrap();
+            // Nobody listens on that port of the first one.
+            let addresses = vec![Ipv4Addr::new(127, 0, 0, 3), Ipv4Addr::new(127, 0, 0, 2)];
+            let servers = Servers { addresses: RefCell::new(addresses), ..Servers::default() };
+            assert_eq!(servers.connect(&Target::ControlPlane(good.port())).await.unwrap().peer_addr().unwrap(), good);
+            assert_eq!(*servers.good.borrow(), BTreeMap::from([(good.port(), 1)]));
+            assert!(servers.connect(&Target::One(([127, 0, 0, 3], good.port()).into())).await.is_none());
         });
     }
 }

@@ -142,8 +142,8 @@ impl Keeper {
         self.group.kill(Duration::from_secs(20))?;
         self.group.remove(Duration::from_secs(20))?;
         self.group.create()?;
-        // Host safety: root in the node could make itself a node for the host's disk, but not open it.
-        if let Err(error) = self.group.deny_block_devices() {
+        // Host safety: root in the node may make itself a node for the host's disk, but not open it.
+        if let Err(error) = self.group.deny_host_devices() {
             let warning = error.to_string();
             if !self.status.warnings.contains(&warning) {
                 self.status.warnings.push(warning);

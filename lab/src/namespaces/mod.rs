@@ -24,6 +24,7 @@ use std::{
     fs,
     io::{ErrorKind, Read},
     net::Ipv4Addr,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -169,6 +170,8 @@ impl Namespaces {
             enlist(&mut state, node, &mut promised)?;
         }
         fs::create_dir_all(&paths.dir).during(|| format!("make the directory {}", paths.dir.display()))?;
+        // It holds secrets: the nodes' configurations, and whatever the caller keeps there.
+        fs::set_permissions(&paths.dir, fs::Permissions::from_mode(0o700)).during(|| format!("close {} to others", paths.dir.display()))?;
         state::save(&paths, &state)?;
         everybody.remove();
         Ok(state)
@@ -277,16 +280,18 @@ impl Namespaces {
         Ok(Helper { child: spawn.start()?, ready: reader, log: log.to_owned() })
     }
 
-    /// The cluster's control group. Its name holds a hash of where clusters live, so that clusters of one name in two places never meet.
+    /// The path of a cluster's control group, in each hierarchy of the host. It holds a hash of where clusters live, so that clusters of one name in
+    /// two places never meet.
+    pub fn control_group(&self, name: &str) -> PathBuf {
+        let place = self.paths(name).dir;
+        let bytes = place.as_os_str().as_encoded_bytes();
+        // FNV-1a.
+        let hash = bytes.iter().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
+        Path::new("orlop").join(format!("{name}-{hash:08x}"))
+    }
+
     fn group(&self, name: &str) -> Result<Group> {
-        let hash = self
-            .paths(name)
-            .dir
-            .as_os_str()
-            .as_encoded_bytes()
-            .iter()
-            .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
-        Ok(Layout::detect()?.group(format!("orlop/{name}-{hash:08x}")))
+        Ok(Layout::detect()?.group(self.control_group(name)))
     }
 
     fn node_group(&self, cluster: &str, node: &str) -> Result<Group> {
@@ -610,7 +615,11 @@ fn view(paths: &Paths, node: &NodeState) -> NodeView {
     let condition = match (&status, keeper_runs) {
         (Some(status), true) => status.condition.clone(),
         (Some(NodeStatus { condition: ended @ (NodeCondition::Off | NodeCondition::Failed(_)), .. }), false) => ended.clone(),
-        (_, _) => NodeCondition::Gone,
+        (None, true) if !paths.dir.exists() => {
+            NodeCondition::Failed("its files were deleted while it runs: remove the node, or the cluster".into())
+        }
+        (None, true) => NodeCondition::Running,
+        (_, false) => NodeCondition::Gone,
     };
     NodeView { node: node.clone(), condition, pid: init.map(|init| init.pid), status, console: paths.console() }
 }

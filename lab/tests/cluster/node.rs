@@ -16,7 +16,7 @@ static STUBBORN: AtomicBool = AtomicBool::new(false);
 pub(super) fn run() -> ExitCode {
     let mut signals = Signals::block(&[Signal::SIGTERM, Signal::SIGCHLD]).expect("signals");
     println!("stand-in of {} is up as {}", name(), std::process::id());
-    for port in [50000, 6443] {
+    for port in [50000, 50002, 6443] {
         let listener = TcpListener::bind(("0.0.0.0", port)).expect("a port");
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {

@@ -28,6 +28,8 @@ const DEADLINE: std::time::Duration = std::time::Duration::from_secs(10);
 pub struct Rtnetlink {
     handle: Handle,
     changes: watch::Receiver<u64>,
+    /// One request at a time: the kernel answers a dump with EBUSY while another one of the same socket is under way.
+    turn: tokio::sync::Mutex<()>,
 }
 
 impl Rtnetlink {
@@ -44,7 +46,7 @@ impl Rtnetlink {
                 count.send_modify(|count| *count += 1);
             }
         });
-        Ok(Self { handle, changes })
+        Ok(Self { handle, changes, turn: tokio::sync::Mutex::default() })
     }
 }
 
@@ -71,6 +73,7 @@ async fn in_time<T>(action: &str, work: impl Future<Output = Result<T, KernelErr
 impl Kernel for Rtnetlink {
     async fn links(&self) -> Result<Vec<Link>, KernelError> {
         in_time("list links", async {
+            let _turn = self.turn.lock().await;
             let messages: Vec<_> = self.handle.link().get().execute().try_collect().await.map_err(refused("list links"))?;
             Ok(messages.into_iter().map(link).collect())
         })
@@ -80,6 +83,7 @@ impl Kernel for Rtnetlink {
     async fn addresses(&self) -> Result<Vec<Address>, KernelError> {
         let names = self.links().await?;
         in_time("list addresses", async {
+            let _turn = self.turn.lock().await;
             let messages: Vec<_> = self.handle.address().get().execute().try_collect().await.map_err(refused("list addresses"))?;
             let name = |index| names.iter().find(|link| link.status.index == index).map(|link| link.name.clone());
             Ok(messages.into_iter().filter_map(|message| address(&message, name(message.header.index)?)).collect())
@@ -90,6 +94,7 @@ impl Kernel for Rtnetlink {
     async fn routes(&self) -> Result<Vec<Route>, KernelError> {
         let names = self.links().await?;
         in_time("list routes", async {
+            let _turn = self.turn.lock().await;
             let mut routes = Vec::new();
             for family in [AddressFamily::Inet, AddressFamily::Inet6] {
                 let mut ask = RouteMessage::default();
@@ -111,6 +116,7 @@ impl Kernel for Rtnetlink {
     async fn apply(&self, change: Change) -> Result<(), KernelError> {
         let action = format!("{change:?}");
         in_time(&action, async {
+            let _turn = self.turn.lock().await;
             match change {
                 Change::AddAddress { link, address, scope, flags, priority } => {
                     let mut request = self.handle.address().add(link, address.addr(), address.prefix_len()).replace();

@@ -13,8 +13,7 @@ where
     F: FnOnce(CancellationToken) -> Fut,
     Fut: Future<Output = ()>,
 {
-    let level = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt().with_env_filter(level).with_writer(std::io::stderr).with_ansi(false).init();
+    crate::log::start(name);
     match sandbox.enter() {
         Ok(report) => report.warnings.iter().for_each(|warning| tracing::warn!("{warning}")),
         Err(error) => {

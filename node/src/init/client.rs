@@ -97,6 +97,11 @@ impl Client {
     }
 
     async fn ask(&self, request: Request) -> Result<Answer, Error> {
+        let size = postcard::to_stdvec(&request).map_or(0, |bytes| bytes.len()) + size_of::<u64>() + 2;
+        if size > MAX_MESSAGE {
+            let why = format!("the request has {size} bytes, and {MAX_MESSAGE} fit: shorten its arguments or environment");
+            return Err(Error::Refused(Refusal::Invalid(why)));
+        }
         let (answer, answered) = oneshot::channel();
         let asking = async {
             self.ask.send(Asked { request, answer }).await.map_err(|_| Error::Closed)?;
@@ -198,9 +203,6 @@ async fn pump(socket: AsyncFd<Socket>, mut asked: mpsc::Receiver<Asked>, tell: m
 
 async fn send(socket: &AsyncFd<Socket>, packet: &ToInit) -> Result<(), Error> {
     let bytes = postcard::to_stdvec(packet).map_err(|error| Error::Unexpected(error.to_string()))?;
-    if bytes.len() > MAX_MESSAGE {
-        return Err(Error::Refused(Refusal::Invalid(format!("the request has {} bytes, at most {MAX_MESSAGE} are allowed", bytes.len()))));
-    }
     loop {
         let mut ready = socket.writable().await.map_err(|_| Error::Closed)?;
         if socket.get_ref().send(&bytes, &[]).map_err(Error::Socket)? {

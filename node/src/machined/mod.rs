@@ -105,6 +105,14 @@ fn register(runtime: Runtime, kube: &KubeRoom, net: &net::Room, units: Arc<units
     cluster::register(kube.register(net::register(runtime, net)), &cluster)
 }
 
+/// The control groups that containers and their shims are put into by others than `init`.
+fn make_cgroups() {
+    let made = Layout::detect().and_then(|layout| ["podruntime/shim", "podruntime/etcd", "podruntime/kubelet"].iter().try_for_each(|g| layout.group(g).create()));
+    if let Err(error) = made {
+        tracing::warn!(%error, "cannot make control groups");
+    }
+}
+
 fn mode(container: bool) -> Mode {
     if container { Mode::Container } else { Mode::Metal }
 }
@@ -117,6 +125,7 @@ async fn serve() -> anyhow::Result<()> {
     for problem in files::bind_etc(Path::new("/system/etc"), Path::new("/etc")) {
         tracing::warn!("{problem}");
     }
+    make_cgroups();
     let (ends_asked, mut ends) = tokio::sync::mpsc::unbounded_channel();
     let units = units::Units::new(init.clone(), init_events, ends_asked);
 

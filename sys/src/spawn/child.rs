@@ -1,7 +1,7 @@
 //! From clone3 to execve.
 //!
-//! Between the two the child calls nothing but async-signal-safe functions and allocates nothing, for the reason given in the module above: [`Prepared`] holds
-//! all it needs, and what goes wrong it tells the parent through a pipe.
+//! Between the two the child calls nothing but async-signal-safe functions and allocates nothing, for the reason given in the module above:
+//! [`Prepared`] holds all it needs, and what goes wrong it tells the parent through a pipe.
 
 use std::{
     cell::Cell,

@@ -253,7 +253,7 @@ fn bgp(c: &BgpInstanceConfig, report: &mut Report<'_>) {
     let mut seen = BTreeSet::new();
     for (i, neighbor) in c.neighbors.iter().enumerate() {
         let path = format!("neighbors[{i}]");
-        let one = neighbor.address.is_some() != !neighbor.link.is_empty();
+        let one = neighbor.address.is_some() == neighbor.link.is_empty();
         report.require(one, &path, "both or neither of address and link", "exactly one of them");
         let id = neighbor.address.map_or_else(|| neighbor.link.clone(), |a| a.to_string());
         report.require(seen.insert(id.clone()), &path, format!("`{id}` a second time"), "each neighbour once");

@@ -2,7 +2,7 @@
 //!
 //! A new connection dials the targets in the order of `table`: the next one at once when a dial is refused, and beside it when it
 //! has not answered within a quarter of a second, so that neither a stopped nor a vanished control plane costs a second. An
-//! established connection whose target fails two checks is cut while another target is up, so that clients come back at once
+//! established connection whose target fails three checks is cut while another target is up, so that clients come back at once
 //! instead of waiting for their own timeouts.
 
 mod table;

@@ -9,7 +9,7 @@ pub(crate) const CHECK_UP: Duration = Duration::from_secs(20);
 /// How often a failed target is checked, first and at most: it doubles in between.
 const CHECK_DOWN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(8));
 /// Failed checks in a row after which connections to a target are cut, when another one is healthy.
-const CUT_AFTER: u32 = 2;
+const CUT_AFTER: u32 = 3;
 
 /// One API server: a host name or address, and a port.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -191,7 +191,9 @@ mod tests {
         let mut table = Table::default();
         table.replace(&targets("ab"), T0);
         let (a, b) = (&targets("a")[0], &targets("b")[0]);
-        assert!(!table.report(a, false, T0), "once is not enough");
+        table.report(b, true, T0);
+        assert!(!table.report(a, false, T0) && !table.report(a, false, T0), "twice is not enough");
+        table.report(b, false, T0);
         assert!(!table.report(a, false, T0), "nobody else is up");
         table.report(b, true, T0);
         assert!(table.report(a, false, T0));

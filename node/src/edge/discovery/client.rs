@@ -26,6 +26,8 @@ const DEADLINE: Duration = Duration::from_secs(5);
 const RENEW: Duration = Duration::from_secs(15 * 60);
 /// Waiting time between attempts, first and longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(8));
+/// After how long a connection that shows nobody but this node is made anew: through a shared address it may have led to this node itself.
+const ALONE: Duration = Duration::from_secs(20);
 /// What we call ourselves.
 const CLIENT_VERSION: &str = concat!("orlop/", env!("CARGO_PKG_VERSION"));
 
@@ -119,16 +121,22 @@ impl Client {
 
     async fn follow(self: Arc<Self>, server: String) {
         let mut wait = BACKOFF.0;
+        let mut told = String::new();
         loop {
             let begun = Instant::now();
             let ended = self.session(&server).await;
             lock(&self.merged).disconnected(&server);
             self.changed.notify_one();
             if let Err(status) = ended {
-                tracing::info!(server, error = %status.message(), retry_in = ?wait, "discovery: no connection to this control plane");
+                // A control plane may stay away for long: each reason is told once.
+                if told != status.message() {
+                    tracing::info!(server, error = %status.message(), "discovery: no connection to this control plane; trying again");
+                    status.message().clone_into(&mut told);
+                }
             }
             if begun.elapsed() > Duration::from_secs(60) {
                 wait = BACKOFF.0;
+                told.clear();
             }
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(BACKOFF.1);
@@ -186,6 +194,8 @@ impl Client {
         tracing::info!(server, "discovery: registered and watching");
 
         let mut renewal = tokio::time::interval_at(Instant::now() + RENEW, RENEW);
+        let mut alone = tokio::time::interval_at(Instant::now() + ALONE, ALONE);
+        let is_itself = server.starts_with("127.");
         loop {
             tokio::select! {
                 message = stream.message() => match message? {
@@ -198,6 +208,11 @@ impl Client {
                         return Ok(());
                     }
                     register(&mut client, &own).await?;
+                }
+                _ = alone.tick(), if !is_itself => {
+                    if lock(&self.merged).affiliates().len() <= 1 {
+                        return Ok(());
+                    }
                 }
                 _ = renewal.tick() => {
                     let own = self.own.borrow().clone();

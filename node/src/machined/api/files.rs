@@ -319,7 +319,7 @@ mod tests {
         let file = dir.path().join("out.tar.gz");
         std::fs::write(&file, bytes).unwrap();
         let listed = std::process::Command::new("tar").arg("tzf").arg(&file).output().unwrap();
-        assert_eq!(String::from_utf8(listed.stdout).unwrap(), "a/\nb/\nb/two\nlink\none\n");
+        assert_eq!(String::from_utf8(listed.stdout).unwrap(), "a\nb\nb/two\nlink\none\n");
     }
 
     #[tokio::test]

@@ -35,10 +35,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut config = tonic_prost_build::Config::new();
     // Messages know their full names (`prost::Name`): events carry them.
     config.enable_type_names();
-    tonic_prost_build::configure()
-        .include_file("wire.rs")
-        .emit_rerun_if_changed(false)
-        .compile_fds_with_config(descriptors, config)?;
+    tonic_prost_build::configure().include_file("wire.rs").emit_rerun_if_changed(false).compile_fds_with_config(descriptors, config)?;
     Ok(())
 }
 

@@ -317,14 +317,12 @@ impl Client {
         let limit = deadline(&request, self.endpoints.call);
         let endpoints = self.endpoints;
         let path = request.uri().path().to_owned();
-        let call = async move {
-            endpoints.pick().await?.send(request).await
-        };
+        let call = async move { endpoints.pick().await?.send(request).await };
         match limit {
             None => call.await,
-            Some(limit) => tokio::time::timeout(limit, call).await.unwrap_or_else(|_| {
-                Err(Status::deadline_exceeded(format!("{path}: no answer within {limit:?}")))
-            }),
+            Some(limit) => tokio::time::timeout(limit, call)
+                .await
+                .unwrap_or_else(|_| Err(Status::deadline_exceeded(format!("{path}: no answer within {limit:?}")))),
         }
     }
 }

@@ -15,9 +15,9 @@ mod generated {
     include!(concat!(env!("OUT_DIR"), "/wire.rs"));
 }
 
-pub use generated::{cluster, common, cosi, events, inspect, machine, orlop, securityapi, sidero, signerapi, storage, time};
 /// `google.rpc.Status`, which a merged reply carries for a node that failed.
 pub use generated::google::rpc::Status as RpcStatus;
+pub use generated::{cluster, common, cosi, events, inspect, machine, orlop, securityapi, sidero, signerapi, storage, time};
 
 pub mod client;
 pub mod roles;

@@ -215,13 +215,8 @@ pub fn allowed(path: &str) -> &'static [Role] {
 }
 
 /// Services whose methods may be called on many nodes at once by `nodes` metadata.
-const ONE_TO_MANY: &[&str] = &[
-    "/machine.MachineService/",
-    "/storage.StorageService/",
-    "/cluster.ClusterService/",
-    "/inspect.InspectService/",
-    "/time.TimeService/",
-];
+const ONE_TO_MANY: &[&str] =
+    &["/machine.MachineService/", "/storage.StorageService/", "/cluster.ClusterService/", "/inspect.InspectService/", "/time.TimeService/"];
 
 /// Whether the method at `path` may be called on many nodes by one call.
 pub fn one_to_many(path: &str) -> bool {

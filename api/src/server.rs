@@ -66,12 +66,7 @@ impl Router {
     #[must_use]
     pub fn add<S>(mut self, service: S) -> Router
     where
-        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
-            + NamedService
-            + Clone
-            + Send
-            + Sync
-            + 'static,
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + NamedService + Clone + Send + Sync + 'static,
         S::Future: Send + 'static,
     {
         self.services.insert(S::NAME, BoxCloneSyncService::new(service));

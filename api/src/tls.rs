@@ -65,8 +65,8 @@ impl Identity {
     pub fn from_pem(crt: &[u8], key: &[u8]) -> Result<Identity, TlsError> {
         let chain = certificates("certificate", crt)?;
         let text = String::from_utf8_lossy(key).replace("ED25519 PRIVATE KEY", "PRIVATE KEY");
-        let key = PrivateKeyDer::from_pem_slice(text.as_bytes())
-            .map_err(|e| TlsError::NoKey { what: "private key", reason: e.to_string() })?;
+        let key =
+            PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|e| TlsError::NoKey { what: "private key", reason: e.to_string() })?;
         Ok(Identity { chain, key })
     }
 
@@ -145,8 +145,7 @@ pub fn insecure_client(fingerprints: &[String]) -> Result<Arc<ClientConfig>, Tls
         })
         .collect::<Result<Vec<_>, _>>()?;
     let verifier = Pinned { accepted, provider: provider() };
-    let mut config =
-        client_builder()?.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth();
+    let mut config = client_builder()?.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth();
     config.alpn_protocols = vec![ALPN.to_vec()];
     Ok(Arc::new(config))
 }
@@ -221,9 +220,8 @@ impl ServerCertVerifier for Pinned {
 /// # Errors
 /// When certificate and key do not go together, or `clients` is empty.
 pub fn server(identity: &Identity, clients: Option<(RootCertStore, LeafCheck)>) -> Result<Arc<ServerConfig>, TlsError> {
-    let builder = ServerConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(TlsError::Unusable)?;
+    let builder =
+        ServerConfig::builder_with_provider(provider()).with_protocol_versions(&[&rustls::version::TLS13]).map_err(TlsError::Unusable)?;
     let builder = match clients {
         None => builder.with_no_client_auth(),
         Some((roots, check)) => {
@@ -262,7 +260,8 @@ impl ClientCertVerifier for Checked {
         now: UnixTime,
     ) -> Result<rustls::server::danger::ClientCertVerified, rustls::Error> {
         let verified = self.inner.verify_client_cert(leaf, intermediates, now)?;
-        (self.check)(leaf).map_err(|reason| CertificateError::Other(OtherError(Arc::from(Box::<dyn Error + Send + Sync>::from(reason)))))?;
+        (self.check)(leaf)
+            .map_err(|reason| CertificateError::Other(OtherError(Arc::from(Box::<dyn Error + Send + Sync>::from(reason)))))?;
         Ok(verified)
     }
 

@@ -267,8 +267,7 @@ async fn connect_unbounded(place: &Place) -> Result<http2::SendRequest<Body>, Di
             handshake(place, io).await
         }
         Place::Tls { host, port, config } => {
-            let name = ServerName::try_from(host.clone())
-                .map_err(|_| DialError::BadHost { place: place.to_string() })?;
+            let name = ServerName::try_from(host.clone()).map_err(|_| DialError::BadHost { place: place.to_string() })?;
             let tcp = TcpStream::connect((host.as_str(), *port)).await.map_err(refused)?;
             // Small frames (heads, trailers) must not wait for the acknowledgement of earlier ones.
             tcp.set_nodelay(true).map_err(refused)?;

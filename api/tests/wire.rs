@@ -14,8 +14,7 @@ use prost_types::{
 
 /// Packages of the table that `proto/` leaves out on purpose: forms of resource specs, which the crate
 /// `resource` encodes, and an on-disk format.
-const LEFT_OUT: &[&str] =
-    &["talos.resource.definitions", "resource.config", "resource.network", "cosi.internal", "cosi.resource.meta"];
+const LEFT_OUT: &[&str] = &["talos.resource.definitions", "resource.config", "resource.network", "cosi.internal", "cosi.resource.meta"];
 
 /// Full type name → `number name type` of each field, or `number=VALUE` of each enum value.
 type Types = BTreeMap<String, BTreeSet<String>>;
@@ -131,10 +130,8 @@ fn theirs(text: &str) -> Types {
 
 #[test]
 fn messages_agree_with_the_wire_table() {
-    let fixtures = std::env::var_os("ORLOP_FIXTURES").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/fixtures/peer"),
-        PathBuf::from,
-    );
+    let fixtures = std::env::var_os("ORLOP_FIXTURES")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/fixtures/peer"), PathBuf::from);
     let path = fixtures.join("../../facts/messages.md");
     let Ok(text) = std::fs::read_to_string(&path) else {
         eprintln!("skipped: no table of wire facts at {}", path.display());

@@ -87,7 +87,8 @@ pub fn open(id: &str, data: &[u8], endpoints: &[Vec<u8>], sealer: &Sealer) -> Re
     if message.node_id != id {
         return Err(malformed(format!("it names itself {:?}", message.node_id)));
     }
-    let machine_type = message.machine_type.parse::<MachineRole>().map_err(|_| malformed(format!("machine type {:?}", message.machine_type)))?;
+    let machine_type =
+        message.machine_type.parse::<MachineRole>().map_err(|_| malformed(format!("machine type {:?}", message.machine_type)))?;
     let mut affiliate = Affiliate {
         node_id: message.node_id,
         addresses: message.addresses.iter().filter_map(|bytes| address(bytes)).collect(),

@@ -37,7 +37,8 @@ impl Controller for IdentityController {
             return Ok(Wanted::unchanged().waiting_for(format!("{} (the volume STATE)", self.state.display())));
         }
         let node_id = load_or_make(&self.state.join(FILE))?;
-        let machine_id = EtcFileSpec { contents: format!("{}\n", machine_id(&node_id)).into_bytes().into(), mode: 0o444, ..EtcFileSpec::default() };
+        let machine_id =
+            EtcFileSpec { contents: format!("{}\n", machine_id(&node_id)).into_bytes().into(), mode: 0o444, ..EtcFileSpec::default() };
         Ok(Wanted::new().with(LOCAL, Identity { node_id }).with("machine-id", machine_id))
     }
 }

@@ -1,10 +1,10 @@
 //! The cluster room: identity, discovery, membership, trust.
-pub mod trust;
 pub mod affiliate;
 pub mod heartbeat;
 pub mod identity;
 pub mod membership;
 pub mod seal;
+pub mod trust;
 
 use std::path::PathBuf;
 

@@ -280,7 +280,10 @@ mod tests {
     }
 
     async fn tell(input: LocalIn) -> Wanted {
-        LocalAffiliateController { operating_system: "Talos (v1.15.0+orlop.0.1.0)".into() }.reconcile(&Context::detached(), input).await.unwrap()
+        LocalAffiliateController { operating_system: "Talos (v1.15.0+orlop.0.1.0)".into() }
+            .reconcile(&Context::detached(), input)
+            .await
+            .unwrap()
     }
 
     #[tokio::test]

@@ -172,7 +172,9 @@ impl ApiCertificates {
 
     fn kept(&self, basis: &Basis, elapsed: Duration) -> Option<ApiCertificate> {
         let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        made.as_ref().filter(|(for_basis, at, _)| for_basis == basis && elapsed.saturating_sub(*at) < RENEW_AFTER).map(|(_, _, c)| c.clone())
+        made.as_ref()
+            .filter(|(for_basis, at, _)| for_basis == basis && elapsed.saturating_sub(*at) < RENEW_AFTER)
+            .map(|(_, _, c)| c.clone())
     }
 
     async fn make(&self, basis: &Basis, endpoints: &[String]) -> Result<ApiCertificate, engine::Error> {
@@ -189,7 +191,8 @@ impl ApiCertificates {
         let accepted_cas = bundle(&basis.root.accepted_cas);
         let request = JoinRequest { endpoints: endpoints.to_vec(), token: basis.root.token.clone(), csr, accepted_cas };
         let endpoints = request.endpoints.join(", ");
-        let late = |_| engine::Error::msg(format!("no control plane of {endpoints} signed a certificate within {} s", JOIN_ATTEMPT.as_secs()));
+        let late =
+            |_| engine::Error::msg(format!("no control plane of {endpoints} signed a certificate within {} s", JOIN_ATTEMPT.as_secs()));
         let (_, crt) = tokio::time::timeout(JOIN_ATTEMPT, self.join.join(request)).await.map_err(late)?.map_err(engine::Error::msg)?;
         Ok(ApiCertificate {
             accepted_cas: basis.root.accepted_cas.clone(),
@@ -321,7 +324,9 @@ impl Controller for TrustdCertificates {
     }
 
     async fn reconcile(&self, ctx: &Context, input: TrustdIn) -> engine::Result<Wanted> {
-        let (Some(root), Some(sans)) = (input.root.spec(), input.sans.spec()) else { return Ok(Wanted::unknown("the root secrets and names")) };
+        let (Some(root), Some(sans)) = (input.root.spec(), input.sans.spec()) else {
+            return Ok(Wanted::unknown("the root secrets and names"));
+        };
         let Some(ca) = &root.issuing_ca else { return Ok(Wanted::new()) };
         let basis = Basis { role: input.machine_type.spec().map(|t| t.role), root: root.clone(), sans: sans.clone() };
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
@@ -427,7 +432,11 @@ mod tests {
 
     #[test]
     fn the_certificate_is_for_all_the_node_s_names() {
-        let root = OsRootSecret { cert_san_ips: vec!["192.0.2.9".parse().unwrap()], cert_san_dns_names: vec!["api.example".into()], ..OsRootSecret::default() };
+        let root = OsRootSecret {
+            cert_san_ips: vec!["192.0.2.9".parse().unwrap()],
+            cert_san_dns_names: vec!["api.example".into()],
+            ..OsRootSecret::default()
+        };
         let sans = sans(&root, &hostname(), &addresses());
         assert_eq!(sans.dns_names, ["api.example", "cp-1", "cp-1.example", "localhost"]);
         let ips: Vec<String> = sans.ips.iter().map(ToString::to_string).collect();

@@ -64,7 +64,8 @@ pub fn merge(existing: &str, fetched: &str, context_name: Option<&str>, force: b
     let mut chosen: Vec<String> = Vec::new();
     for (list, name) in LISTS.iter().zip(names) {
         let source = if *list == "contexts" { current } else { name };
-        let mut entry = named(&fetched, list, source).with_context(|| format!("the fetched kubeconfig lacks {source} in its {list}"))?.clone();
+        let mut entry =
+            named(&fetched, list, source).with_context(|| format!("the fetched kubeconfig lacks {source} in its {list}"))?.clone();
         if *list == "contexts" {
             entry["context"]["cluster"] = json!(chosen[0]);
             entry["context"]["user"] = json!(chosen[1]);

@@ -98,7 +98,9 @@ impl Session {
             if names.is_empty() {
                 bail!("--insecure needs the node's address: give --nodes ADDRESS");
             }
-            let node = |name: String| Ok(Node { client: Client::insecure(std::slice::from_ref(&name), &self.global.cert_fingerprint, Options::default())?, name });
+            let node = |name: String| {
+                Ok(Node { client: Client::insecure(std::slice::from_ref(&name), &self.global.cert_fingerprint, Options::default())?, name })
+            };
             return names.into_iter().map(node).collect();
         }
         let client = self.client()?;

@@ -45,7 +45,13 @@ pub fn bytes(count: u64) -> String {
         value /= 1000.0;
         unit += 1;
     }
-    if unit == 0 { format!("{count} B") } else if value < 10.0 { format!("{value:.1} {}", UNITS[unit]) } else { format!("{value:.0} {}", UNITS[unit]) }
+    if unit == 0 {
+        format!("{count} B")
+    } else if value < 10.0 {
+        format!("{value:.1} {}", UNITS[unit])
+    } else {
+        format!("{value:.0} {}", UNITS[unit])
+    }
 }
 
 #[cfg(test)]
@@ -62,6 +68,9 @@ mod tests {
 
     #[test]
     fn bytes_are_shown_with_two_digits() {
-        assert_eq!([bytes(0), bytes(999), bytes(1500), bytes(32_000_000), bytes(9_960_000)], ["0 B", "999 B", "1.5 kB", "32 MB", "10.0 MB"]);
+        assert_eq!(
+            [bytes(0), bytes(999), bytes(1500), bytes(32_000_000), bytes(9_960_000)],
+            ["0 B", "999 B", "1.5 kB", "32 MB", "10.0 MB"]
+        );
     }
 }

@@ -112,7 +112,9 @@ fn counted(operation: &str) {
     for n in 0..count {
         let id = &ids[random.next()];
         match name {
-            "nothing" => { black_box(id); }
+            "nothing" => {
+                black_box(id);
+            }
             "get" => drop(black_box(table.get(id))),
             "copy" => drop(black_box(Resource::clone(&table.get(id).expect("it is there")))),
             "update" => update(&table, id),
@@ -135,9 +137,14 @@ fn main() {
         }
     });
     report("store.get_ns", get, "ns");
-    let clock = best(100_000, || (0..100_000).for_each(|_| { black_box(std::time::SystemTime::now()); }));
+    let clock = best(100_000, || {
+        (0..100_000).for_each(|_| {
+            black_box(std::time::SystemTime::now());
+        })
+    });
     report("machine.clock_ns", clock, "ns");
-    let clone = best(200_000, || (0..200_000).for_each(|_| drop(black_box(Resource::clone(&table.get(&ids[random.next()]).expect("there"))))));
+    let clone =
+        best(200_000, || (0..200_000).for_each(|_| drop(black_box(Resource::clone(&table.get(&ids[random.next()]).expect("there"))))));
     report("store.get_and_copy_ns", clone, "ns");
     let same = best(200_000, || (0..200_000).for_each(|_| update(&table, &ids[7])));
     report("store.update_same_ns", same, "ns");

@@ -334,7 +334,8 @@ mod tests {
     }
 
     fn node(name: &'static str, inputs: &[(&'static str, Strength)], outputs: &[(&'static str, Ownership)]) -> Node {
-        let input = |(k, strength): &(&'static str, Strength)| InputEdge { kind: kind(k), id: None, strength: *strength, shown: Shown::Running };
+        let input =
+            |(k, strength): &(&'static str, Strength)| InputEdge { kind: kind(k), id: None, strength: *strength, shown: Shown::Running };
         let output = |(k, ownership): &(&'static str, Ownership)| OutputEdge { kind: kind(k), ownership: *ownership };
         Node { name, inputs: inputs.iter().map(input).collect(), outputs: outputs.iter().map(output).collect() }
     }
@@ -390,7 +391,8 @@ mod tests {
     fn the_drawing_names_everything() {
         let graph = Graph::build(vec![node("a", &[("I", Strong)], &[("O", Shared)])]).unwrap();
         let dot = graph.dot();
-        for part in ["\"a\" [shape=box]", "\"ns/I\" [shape=ellipse]", "\"ns/I\" -> \"a\" [style=bold]", "\"a\" -> \"ns/O\" [style=dashed]"] {
+        for part in ["\"a\" [shape=box]", "\"ns/I\" [shape=ellipse]", "\"ns/I\" -> \"a\" [style=bold]", "\"a\" -> \"ns/O\" [style=dashed]"]
+        {
             assert!(dot.contains(part), "{part} in\n{dot}");
         }
     }

@@ -132,9 +132,7 @@ impl<'a> Reader<'a> {
         match edge.shown {
             Shown::All => true,
             Shown::DestroyReady => r.meta.phase == Phase::TearingDown && r.meta.finalizers.is_empty(),
-            Shown::Running => {
-                r.meta.phase == Phase::Running && (edge.strength == Strength::Weak || r.meta.has_finalizer(self.controller))
-            }
+            Shown::Running => r.meta.phase == Phase::Running && (edge.strength == Strength::Weak || r.meta.has_finalizer(self.controller)),
         }
     }
 

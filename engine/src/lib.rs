@@ -28,9 +28,7 @@ pub use error::{Error, ResultExt};
 pub use graph::{Graph, GraphError, InputEdge, Node, OutputEdge, Ownership, Shown, Strength};
 pub use inputs::{FieldOptions, InputDeclaration, InputField, InputSeen, Inputs, Many, One, OneExt, Reader, one};
 pub use runtime::{ControllerStatus, Explanation, Handle, Next, Origin, Outcome, Pace, Running, Runtime, Schedule, Stored};
-pub use store::{
-    Builder, ChangeKind, FellBehind, Happened, HistoryEntry, Position, Seen, Start, Store, Table, Watch,
-};
+pub use store::{Builder, ChangeKind, FellBehind, Happened, HistoryEntry, Position, Seen, Start, Store, Table, Watch};
 pub use wanted::{Marks, Wanted};
 
 /// The result of a reconcile, and of what a controller calls.

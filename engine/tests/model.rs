@@ -9,12 +9,34 @@ use resource::{Error, Phase, Resource};
 
 #[derive(Debug, Clone)]
 enum Op {
-    Create { id: u8, owner: u8, number: u64 },
-    Update { id: u8, owner: u8, stale: u64, number: u64, phase: Option<bool> },
-    Teardown { id: u8, owner: u8 },
-    Destroy { id: u8, owner: u8 },
-    AddFinalizer { id: u8, who: u8 },
-    RemoveFinalizer { id: u8, who: u8 },
+    Create {
+        id: u8,
+        owner: u8,
+        number: u64,
+    },
+    Update {
+        id: u8,
+        owner: u8,
+        stale: u64,
+        number: u64,
+        phase: Option<bool>,
+    },
+    Teardown {
+        id: u8,
+        owner: u8,
+    },
+    Destroy {
+        id: u8,
+        owner: u8,
+    },
+    AddFinalizer {
+        id: u8,
+        who: u8,
+    },
+    RemoveFinalizer {
+        id: u8,
+        who: u8,
+    },
     /// Close the store and open it again.
     Reopen,
 }

@@ -287,8 +287,7 @@ async fn nothing_is_removed_before_the_inputs_have_settled() {
     b.create_as("test.Double", Resource::new("slow", B { n: 2 })).unwrap();
     b.create_as("test.Double", Resource::new("stale", B { n: 2 })).unwrap();
     let may = Arc::new(AtomicBool::new(false));
-    let running =
-        Runtime::new(store.clone()).register(Double::default()).register(Slow { may: Arc::clone(&may) }).start().unwrap();
+    let running = Runtime::new(store.clone()).register(Double::default()).register(Slow { may: Arc::clone(&may) }).start().unwrap();
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(numbers(&b), list(&[("slow", 2), ("stale", 2)]), "what is upstream is not known yet");
     let status = running.handle().status();

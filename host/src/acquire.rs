@@ -152,7 +152,8 @@ impl Controller for ConfigController {
         persist(&self.file, &persistent)?;
         let loaded = check(&bytes, self.mode).map_err(|r| engine::Error::msg(r.problems.join("; ")))?.0;
         let marks = || Marks::default().annotation(MachineConfig::YAML_SPEC_ANNOTATION, "1");
-        let mut wanted = wanted.with_meta(ACTIVE, MachineConfig::new(bytes), marks()).with_meta(PERSISTENT, MachineConfig::new(persistent), marks());
+        let mut wanted =
+            wanted.with_meta(ACTIVE, MachineConfig::new(bytes), marks()).with_meta(PERSISTENT, MachineConfig::new(persistent), marks());
         if !loaded.machine.is_complete() {
             return Ok(maintenance(wanted, Some(vec!["the configuration has no machine section: it is not complete".into()])));
         }

@@ -37,7 +37,8 @@ fn path_of(directory: &Path, id: &str) -> Option<PathBuf> {
 
 /// Writes a file unless it is right already.
 fn write(path: &Path, id: &str, contents: &[u8], mode: u32) -> std::io::Result<()> {
-    let as_wanted = std::fs::metadata(path).is_ok_and(|m| m.mode() & 0o7777 == mode) && std::fs::read(path).is_ok_and(|there| there == contents);
+    let as_wanted =
+        std::fs::metadata(path).is_ok_and(|m| m.mode() & 0o7777 == mode) && std::fs::read(path).is_ok_and(|there| there == contents);
     if as_wanted {
         return Ok(());
     }

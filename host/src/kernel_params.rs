@@ -11,12 +11,21 @@ use model::host::{KernelParamDefaultSpec, KernelParamSpec, KernelParamStatus, Ma
 
 /// The `kernel.*` parameters that belong to a namespace (UTS, IPC), so that a container's own value is its own.
 const NAMESPACED: &[&str] = &[
-    "kernel.hostname", "kernel.domainname", "kernel.shmmax", "kernel.shmall", "kernel.shmmni", "kernel.shm_rmid_forced", "kernel.msgmax",
-    "kernel.msgmnb", "kernel.msgmni", "kernel.sem",
+    "kernel.hostname",
+    "kernel.domainname",
+    "kernel.shmmax",
+    "kernel.shmall",
+    "kernel.shmmni",
+    "kernel.shm_rmid_forced",
+    "kernel.msgmax",
+    "kernel.msgmnb",
+    "kernel.msgmni",
+    "kernel.sem",
 ];
 
 /// What every node wants: what Kubernetes' networking needs.
-const DEFAULTS: &[(&str, &str)] = &[("net.ipv4.ip_forward", "1"), ("net.ipv6.conf.default.forwarding", "1"), ("net.ipv6.conf.all.forwarding", "1")];
+const DEFAULTS: &[(&str, &str)] =
+    &[("net.ipv4.ip_forward", "1"), ("net.ipv6.conf.default.forwarding", "1"), ("net.ipv6.conf.all.forwarding", "1")];
 
 /// Whether a container node may write the parameter.
 #[must_use]
@@ -57,9 +66,13 @@ impl Controller for Specs {
     }
 
     async fn reconcile(&self, _: &Context, input: SpecsIn) -> engine::Result<Wanted> {
-        let default = |(name, value): &(&str, &str)| (format!("proc.sys.{name}"), KernelParamDefaultSpec { value: (*value).into(), ignore_errors: true });
-        let configured = input.config.spec().and_then(MachineConfig::machine).map(model::config::MachineConfig::sysctls).unwrap_or_default();
-        let spec = |(name, value): (String, String)| (format!("proc.sys.{}", canonical(&name)), KernelParamSpec { value, ignore_errors: false });
+        let default = |(name, value): &(&str, &str)| {
+            (format!("proc.sys.{name}"), KernelParamDefaultSpec { value: (*value).into(), ignore_errors: true })
+        };
+        let configured =
+            input.config.spec().and_then(MachineConfig::machine).map(model::config::MachineConfig::sysctls).unwrap_or_default();
+        let spec =
+            |(name, value): (String, String)| (format!("proc.sys.{}", canonical(&name)), KernelParamSpec { value, ignore_errors: false });
         Ok(Wanted::new().all(DEFAULTS.iter().map(default)).all(configured.into_iter().map(spec)))
     }
 }
@@ -84,11 +97,14 @@ pub struct ApplyIn {
 impl Apply {
     /// Makes it so; the status, or why it could not be.
     fn one(&self, name: &str, value: &str, before: Option<&KernelParamStatus>) -> Result<KernelParamStatus, String> {
-        let path = path_of(&self.root, name).ok_or_else(|| format!("found kernel parameter {name:?}, expected a name such as net.ipv4.ip_forward"))?;
+        let path = path_of(&self.root, name)
+            .ok_or_else(|| format!("found kernel parameter {name:?}, expected a name such as net.ipv4.ip_forward"))?;
         let read = || std::fs::read_to_string(&path).map(|text| text.trim().to_owned());
         let current = match read() {
             Ok(current) => current,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(KernelParamStatus { unsupported: true, ..KernelParamStatus::default() }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(KernelParamStatus { unsupported: true, ..KernelParamStatus::default() });
+            }
             Err(error) => return Err(format!("{name}: {error}")),
         };
         let default = before.filter(|b| !b.default.is_empty()).map_or_else(|| current.clone(), |b| b.default.clone());
@@ -193,7 +209,10 @@ mod tests {
         for bad in ["", "..", "net..ipv4", "a/../b", "/etc/passwd"] {
             assert_eq!(path_of(Path::new("/proc/sys"), bad), None, "{bad:?}");
         }
-        assert_eq!(path_of(Path::new("/proc/sys"), "net/ipv4/conf/eth0.1/forwarding").unwrap(), Path::new("/proc/sys/net/ipv4/conf/eth0.1/forwarding"));
+        assert_eq!(
+            path_of(Path::new("/proc/sys"), "net/ipv4/conf/eth0.1/forwarding").unwrap(),
+            Path::new("/proc/sys/net/ipv4/conf/eth0.1/forwarding")
+        );
     }
 
     #[tokio::test]

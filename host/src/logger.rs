@@ -13,7 +13,13 @@ use crate::logs::{BoundedLog, LIMIT};
 ///
 /// # Errors
 /// When the log cannot be opened.
-pub fn run(service: &str, directory: &Path, stdout: impl Read + Send + 'static, stderr: impl Read + Send + 'static, ready: std::fs::File) -> std::io::Result<()> {
+pub fn run(
+    service: &str,
+    directory: &Path,
+    stdout: impl Read + Send + 'static,
+    stderr: impl Read + Send + 'static,
+    ready: std::fs::File,
+) -> std::io::Result<()> {
     let log = BoundedLog::open(&directory.join(format!("{service}.log")), LIMIT)?;
     let log = Arc::new(Mutex::new(log));
     drop(ready);

@@ -101,7 +101,11 @@ impl Watcher {
     /// # Errors
     /// When the host allows no further inotify instance.
     pub fn start() -> io::Result<Self> {
-        let watcher = Self { inotify: Arc::new(Inotify::init(InitFlags::IN_CLOEXEC)?), changes: broadcast::channel(64).0, directories: Arc::default() };
+        let watcher = Self {
+            inotify: Arc::new(Inotify::init(InitFlags::IN_CLOEXEC)?),
+            changes: broadcast::channel(64).0,
+            directories: Arc::default(),
+        };
         let (inotify, changes) = (watcher.inotify.clone(), watcher.changes.clone());
         // A thread of its own that sleeps in read(2); it lives as long as the process, as the watcher does.
         std::thread::Builder::new().name("log-watcher".into()).spawn(move || pump(&inotify, &changes))?;
@@ -255,7 +259,9 @@ mod tests {
         let path = dir.path().join("a.log");
         let watcher = Watcher::start().unwrap();
         write(&path, "one\ntwo\nthree\n");
-        for (lines, expected) in [(Some(1), "three\n"), (Some(2), "two\nthree\n"), (Some(9), "one\ntwo\nthree\n"), (Some(0), ""), (None, "one\ntwo\nthree\n")] {
+        for (lines, expected) in
+            [(Some(1), "three\n"), (Some(2), "two\nthree\n"), (Some(9), "one\ntwo\nthree\n"), (Some(0), ""), (None, "one\ntwo\nthree\n")]
+        {
             assert_eq!(text(stream(&watcher, &path, lines, false).unwrap()).await, expected, "{lines:?}");
         }
         write(&path, "no newline yet");

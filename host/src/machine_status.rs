@@ -1,7 +1,9 @@
 //! The machine's stage, and whether it is ready: one pure function over what the other controllers say.
 
 use engine::{Context, Controller, Inputs, Many, One, OneExt as _, Outputs, Wanted};
-use model::host::{MachineReadiness, MachineRole, MachineStage, MachineStatus, MachineType, MaintenanceServiceRequest, TimeStatus, UnmetCondition};
+use model::host::{
+    MachineReadiness, MachineRole, MachineStage, MachineStatus, MachineType, MaintenanceServiceRequest, TimeStatus, UnmetCondition,
+};
 use model::kube::{KubeletSpec, NodeStatus, Nodename, StaticPod, StaticPodStatus};
 use model::net::NetworkStatus;
 use model::services::{SequenceStatus, ServiceSpec, ServiceStatus};
@@ -42,7 +44,12 @@ fn unmet(name: &str, reason: impl Into<String>) -> UnmetCondition {
 
 fn network(input: &In) -> Option<UnmetCondition> {
     let n = input.network.spec().cloned().unwrap_or_default();
-    let parts = [("address", n.address_ready), ("connectivity", n.connectivity_ready), ("hostname", n.hostname_ready), ("etcfiles", n.etc_files_ready)];
+    let parts = [
+        ("address", n.address_ready),
+        ("connectivity", n.connectivity_ready),
+        ("hostname", n.hostname_ready),
+        ("etcfiles", n.etc_files_ready),
+    ];
     let missing: Vec<_> = parts.iter().filter(|(_, ready)| !ready).map(|(name, _)| *name).collect();
     (!missing.is_empty()).then(|| unmet("network", format!("waiting on: {}", missing.join(", "))))
 }
@@ -156,7 +163,10 @@ mod tests {
 
     #[test]
     fn a_node_with_all_it_needs_is_running_and_ready() {
-        assert_eq!(status(&worker()), MachineStatus { stage: MachineStage::Running, status: MachineReadiness { ready: true, unmet_conditions: vec![] } });
+        assert_eq!(
+            status(&worker()),
+            MachineStatus { stage: MachineStage::Running, status: MachineReadiness { ready: true, unmet_conditions: vec![] } }
+        );
     }
 
     #[test]

@@ -52,10 +52,23 @@ pub fn services(machine_type: Option<MachineType>, containerd_revision: &str) ->
     );
     let networked = ["addresses", "hostname", "etcfiles"].map(Condition::network);
     let cri_depends = std::iter::once(Condition::service("containerd")).chain(networked).collect();
-    let cri_health = HealthCheck { timeout: Duration::from_secs(2), ..HealthCheck { probe: Probe::Cri, target: CONTAINERD_SOCKET.into(), ..HealthCheck::default() } };
+    let cri_health = HealthCheck {
+        timeout: Duration::from_secs(2),
+        ..HealthCheck { probe: Probe::Cri, target: CONTAINERD_SOCKET.into(), ..HealthCheck::default() }
+    };
     all.insert("cri", part(Some(cri_health), cri_depends));
-    all.insert("apid", ServiceSpec { health: health(Probe::Tcp, "127.0.0.1:50000"), oom_score_adj: -998, ..process(&["/usr/bin/apid"], "system/apid") });
-    all.insert("edge", ServiceSpec { health: health(Probe::Http, "http://127.0.0.1:3172/healthz"), oom_score_adj: -998, ..process(&["/usr/bin/edge"], "system/edge") });
+    all.insert(
+        "apid",
+        ServiceSpec { health: health(Probe::Tcp, "127.0.0.1:50000"), oom_score_adj: -998, ..process(&["/usr/bin/apid"], "system/apid") },
+    );
+    all.insert(
+        "edge",
+        ServiceSpec {
+            health: health(Probe::Http, "http://127.0.0.1:3172/healthz"),
+            oom_score_adj: -998,
+            ..process(&["/usr/bin/edge"], "system/edge")
+        },
+    );
     if machine_type.is_some_and(MachineType::is_control_plane) {
         let trustd = ServiceSpec {
             health: health(Probe::Tcp, "127.0.0.1:50001"),

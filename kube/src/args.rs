@@ -73,11 +73,7 @@ impl Args {
 
     /// Adds a flag that is repeated once per value. Without values there is no flag.
     #[must_use]
-    pub fn with_each<S: Into<String>>(
-        mut self,
-        name: &str,
-        values: impl IntoIterator<Item = S>,
-    ) -> Self {
+    pub fn with_each<S: Into<String>>(mut self, name: &str, values: impl IntoIterator<Item = S>) -> Self {
         let values: Vec<String> = values.into_iter().map(Into::into).collect();
         if !values.is_empty() {
             self.flags.insert(name.to_owned(), values);
@@ -94,23 +90,12 @@ impl Args {
     ///
     /// # Errors
     /// [`ArgError`] for the first (by name) flag that may not be set or is no flag.
-    pub fn merged(
-        mut self,
-        component: &str,
-        extra: &ExtraArgs,
-        policies: &[(&str, Policy)],
-    ) -> Result<Self, ArgError> {
+    pub fn merged(mut self, component: &str, extra: &ExtraArgs, policies: &[(&str, Policy)]) -> Result<Self, ArgError> {
         for (name, values) in extra {
             if !is_flag_name(name) {
-                return Err(ArgError::Name {
-                    component: component.to_owned(),
-                    name: name.clone(),
-                });
+                return Err(ArgError::Name { component: component.to_owned(), name: name.clone() });
             }
-            let policy = policies
-                .iter()
-                .find(|(flag, _)| flag == name)
-                .map_or(Policy::Overwrite, |(_, policy)| *policy);
+            let policy = policies.iter().find(|(flag, _)| flag == name).map_or(Policy::Overwrite, |(_, policy)| *policy);
             match policy {
                 Policy::Denied => {
                     return Err(ArgError::Denied {
@@ -135,10 +120,7 @@ impl Args {
     /// The flags as they are given to the program: `--name=value`, sorted by name, a flag with
     /// several values repeated in their order.
     pub fn to_flags(&self) -> Vec<String> {
-        self.flags
-            .iter()
-            .flat_map(|(name, values)| values.iter().map(move |value| format!("--{name}={value}")))
-            .collect()
+        self.flags.iter().flat_map(|(name, values)| values.iter().map(move |value| format!("--{name}={value}"))).collect()
     }
 }
 
@@ -155,11 +137,7 @@ fn union(ours: &[String], theirs: &[String]) -> String {
 }
 
 fn is_flag_name(name: &str) -> bool {
-    !name.is_empty()
-        && !name.starts_with('-')
-        && name
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+    !name.is_empty() && !name.starts_with('-') && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
 }
 
 #[cfg(test)]
@@ -167,49 +145,25 @@ mod tests {
     use super::*;
 
     fn extra(pairs: &[(&str, &[&str])]) -> ExtraArgs {
-        pairs
-            .iter()
-            .map(|(name, values)| {
-                (
-                    (*name).to_owned(),
-                    values.iter().map(|v| (*v).to_owned()).collect(),
-                )
-            })
-            .collect()
+        pairs.iter().map(|(name, values)| ((*name).to_owned(), values.iter().map(|v| (*v).to_owned()).collect())).collect()
     }
 
     #[test]
     fn flags_are_sorted_and_repeated() {
-        let args = Args::new()
-            .with("zeta", "1")
-            .with_each("issuer", ["b", "a"])
-            .with("alpha", "x=y")
-            .with_each("none", Vec::<String>::new());
-        assert_eq!(
-            args.to_flags(),
-            ["--alpha=x=y", "--issuer=b", "--issuer=a", "--zeta=1"]
-        );
+        let args =
+            Args::new().with("zeta", "1").with_each("issuer", ["b", "a"]).with("alpha", "x=y").with_each("none", Vec::<String>::new());
+        assert_eq!(args.to_flags(), ["--alpha=x=y", "--issuer=b", "--issuer=a", "--zeta=1"]);
     }
 
     #[test]
     fn each_policy() {
-        let base = Args::new()
-            .with("profiling", "false")
-            .with("controllers", "*")
-            .with("etcd-servers", "https://localhost:2379");
-        let policies = [
-            ("controllers", Policy::Additive),
-            ("etcd-servers", Policy::Denied),
-        ];
+        let base = Args::new().with("profiling", "false").with("controllers", "*").with("etcd-servers", "https://localhost:2379");
+        let policies = [("controllers", Policy::Additive), ("etcd-servers", Policy::Denied)];
         let merged = base
             .clone()
             .merged(
                 "x",
-                &extra(&[
-                    ("profiling", &["true"]),
-                    ("controllers", &["-ttl,*", "tokencleaner"]),
-                    ("feature-gates", &["A=true", "B=true"]),
-                ]),
+                &extra(&[("profiling", &["true"]), ("controllers", &["-ttl,*", "tokencleaner"]), ("feature-gates", &["A=true", "B=true"])]),
                 &policies,
             )
             .unwrap();
@@ -223,9 +177,7 @@ mod tests {
                 "--profiling=true"
             ]
         );
-        let denied = base
-            .merged("kube-apiserver", &extra(&[("etcd-servers", &["x"])]), &policies)
-            .unwrap_err();
+        let denied = base.merged("kube-apiserver", &extra(&[("etcd-servers", &["x"])]), &policies).unwrap_err();
         let text = denied.to_string();
         assert!(text.contains("kube-apiserver") && text.contains("etcd-servers"), "{text}");
         assert!(text.contains("https://localhost:2379") && text.contains("remove it"), "{text}");
@@ -234,9 +186,7 @@ mod tests {
     #[test]
     fn a_name_with_dashes_or_spaces_is_refused() {
         for name in ["--v", "", "a b", "v=2"] {
-            let error = Args::new()
-                .merged("kubelet", &extra(&[(name, &["1"])]), &[])
-                .unwrap_err();
+            let error = Args::new().merged("kubelet", &extra(&[(name, &["1"])]), &[]).unwrap_err();
             assert!(matches!(error, ArgError::Name { .. }), "{name:?}: {error}");
         }
     }

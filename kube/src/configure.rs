@@ -39,22 +39,16 @@ pub enum ConfigureError {
 }
 
 fn extra_args(args: &docs::ExtraArgs) -> ExtraArgs {
-    args.iter()
-        .map(|(name, values)| (name.clone(), values.values().to_vec()))
-        .collect()
+    args.iter().map(|(name, values)| (name.clone(), values.values().to_vec())).collect()
 }
 
 fn arg_values(args: &ExtraArgs) -> BTreeMap<String, kinds::ArgValues> {
-    args.iter()
-        .map(|(name, values)| (name.clone(), kinds::ArgValues { values: values.clone() }))
-        .collect()
+    args.iter().map(|(name, values)| (name.clone(), kinds::ArgValues { values: values.clone() })).collect()
 }
 
 /// A resource's arguments as the merging takes them.
 pub fn from_arg_values(args: &BTreeMap<String, kinds::ArgValues>) -> ExtraArgs {
-    args.iter()
-        .map(|(name, values)| (name.clone(), values.values.clone()))
-        .collect()
+    args.iter().map(|(name, values)| (name.clone(), values.values.clone())).collect()
 }
 
 fn resources(resources: Option<&docs::Resources>) -> kinds::Resources {
@@ -132,13 +126,8 @@ pub fn api_server(config: &MachineConfig) -> Result<Option<kinds::ApiServerConfi
         advertise_address: "$(POD_IP)".to_owned(),
         etcd_servers: etcd_servers.clone(),
         service_cidrs: service_cidr.clone(),
-        issuer: config
-            .service_account()
-            .map(|(_, issuer)| issuer.as_str().to_owned())
-            .unwrap_or_else(|| endpoint(config)),
-        accepted_issuers: accepted
-            .map(|accepted| accepted.issuers.iter().map(|url| url.as_str().to_owned()).collect())
-            .unwrap_or_default(),
+        issuer: config.service_account().map(|(_, issuer)| issuer.as_str().to_owned()).unwrap_or_else(|| endpoint(config)),
+        accepted_issuers: accepted.map(|accepted| accepted.issuers.iter().map(|url| url.as_str().to_owned()).collect()).unwrap_or_default(),
         audiences: accepted.map(|accepted| accepted.audiences.clone()).unwrap_or_default(),
         cloud_provider: String::new(),
         use_authentication_config: structured,
@@ -183,10 +172,7 @@ pub fn controller_manager(config: &MachineConfig) -> Result<Option<kinds::Contro
         return Ok(None);
     };
     let network = config.network();
-    let (mask4, mask6) = (
-        network.node_cidr_mask_size_ipv4.unwrap_or(24),
-        network.node_cidr_mask_size_ipv6.unwrap_or(64),
-    );
+    let (mask4, mask6) = (network.node_cidr_mask_size_ipv4.unwrap_or(24), network.node_cidr_mask_size_ipv6.unwrap_or(64));
     let extra = extra_args(&settings.extra_args);
     let cloud_provider = cloud_provider(config);
     let input = ControllerManagerArgs {
@@ -243,10 +229,7 @@ pub fn admission(config: &MachineConfig) -> kinds::AdmissionControlConfig {
     kinds::AdmissionControlConfig {
         config: config
             .admission_plugins()
-            .map(|plugin| kinds::AdmissionPluginSpec {
-                name: plugin.name.clone(),
-                configuration: any(&plugin.configuration),
-            })
+            .map(|plugin| kinds::AdmissionPluginSpec { name: plugin.name.clone(), configuration: any(&plugin.configuration) })
             .collect(),
     }
 }
@@ -370,9 +353,7 @@ pub fn bootstrap_manifests(config: &MachineConfig, limits: HostLimits) -> kinds:
 
 /// For pods on any machine: the local balancer, or the cluster's endpoint.
 fn local_endpoint_of_all(config: &MachineConfig) -> String {
-    config
-        .kube_prism_port()
-        .map_or_else(|| endpoint(config), |port| format!("https://127.0.0.1:{port}"))
+    config.kube_prism_port().map_or_else(|| endpoint(config), |port| format!("https://127.0.0.1:{port}"))
 }
 
 /// The kubelet.
@@ -410,12 +391,8 @@ pub fn kubelet(config: &MachineConfig, static_pod_url: &str) -> Option<kinds::Ku
 /// Which addresses the node may have.
 pub fn node_ip(config: &MachineConfig) -> kinds::NodeIpConfig {
     let node = config.node();
-    let entries: Vec<String> = node
-        .node_ip
-        .iter()
-        .flat_map(|ip| ip.valid_subnets.iter())
-        .map(|subnet| subnet.as_str().to_owned())
-        .collect();
+    let entries: Vec<String> =
+        node.node_ip.iter().flat_map(|ip| ip.valid_subnets.iter()).map(|subnet| subnet.as_str().to_owned()).collect();
     let (exclude_subnets, valid_subnets) = entries.into_iter().partition(|entry| entry.starts_with('!'));
     kinds::NodeIpConfig { valid_subnets, exclude_subnets }
 }
@@ -479,25 +456,12 @@ pub fn kubernetes_root(config: &MachineConfig) -> Option<kinds::KubernetesRootSe
             .into_iter()
             .chain(aggregator.into_iter().flat_map(|a| a.accepted_cas.iter().map(|cert| pem_cert(cert.as_str()))))
             .collect(),
-        service_account: config
-            .service_account()
-            .map(|(key, _)| PemKey { key: key.expose().as_bytes().to_vec().into() }),
+        service_account: config.service_account().map(|(key, _)| PemKey { key: key.expose().as_bytes().to_vec().into() }),
         service_account_accepted_keys: accepted
-            .map(|accepted| {
-                accepted
-                    .public_keys
-                    .iter()
-                    .map(|key| PemKey { key: key.as_str().as_bytes().to_vec().into() })
-                    .collect()
-            })
+            .map(|accepted| accepted.public_keys.iter().map(|key| PemKey { key: key.as_str().as_bytes().to_vec().into() }).collect())
             .unwrap_or_default(),
-        issuer_url: config
-            .service_account()
-            .map(|(_, issuer)| issuer.as_str().to_owned())
-            .unwrap_or_default(),
-        accepted_issuers: accepted
-            .map(|accepted| accepted.issuers.iter().map(|url| url.as_str().to_owned()).collect())
-            .unwrap_or_default(),
+        issuer_url: config.service_account().map(|(_, issuer)| issuer.as_str().to_owned()).unwrap_or_default(),
+        accepted_issuers: accepted.map(|accepted| accepted.issuers.iter().map(|url| url.as_str().to_owned()).collect()).unwrap_or_default(),
         api_audiences: accepted.map(|accepted| accepted.audiences.clone()).unwrap_or_default(),
         bootstrap_token_id: id,
         bootstrap_token_secret: secret,
@@ -507,8 +471,7 @@ pub fn kubernetes_root(config: &MachineConfig) -> Option<kinds::KubernetesRootSe
 }
 
 fn cert_sans(config: &MachineConfig) -> Vec<String> {
-    let mut sans: Vec<String> =
-        config.api_server().map(|server| server.cert_extra_sans.clone()).unwrap_or_default();
+    let mut sans: Vec<String> = config.api_server().map(|server| server.cert_extra_sans.clone()).unwrap_or_default();
     if let Some(endpoint) = config.endpoint() {
         let host = endpoint.host().trim_matches(['[', ']']).to_owned();
         if !sans.contains(&host) {
@@ -520,10 +483,7 @@ fn cert_sans(config: &MachineConfig) -> Vec<String> {
 
 fn bootstrap_token(config: &MachineConfig) -> (String, String) {
     let token = config.base.bootstrap_token.expose();
-    token
-        .split_once('.')
-        .map(|(id, secret)| (id.to_owned(), secret.to_owned()))
-        .unwrap_or_default()
+    token.split_once('.').map(|(id, secret)| (id.to_owned(), secret.to_owned())).unwrap_or_default()
 }
 
 /// Root of etcd's secrets; `None` where etcd does not run.
@@ -541,10 +501,7 @@ pub fn kubelet_secret(config: &MachineConfig) -> Option<kinds::KubeletSecret> {
     let (id, secret) = bootstrap_token(config);
     Some(kinds::KubeletSecret {
         endpoint: url(&local_endpoint_of_all(config)),
-        endpoint_tls_server_name: config
-            .get::<docs::KubePrismConfig>()
-            .map(|prism| prism.tls_server_name.clone())
-            .unwrap_or_default(),
+        endpoint_tls_server_name: config.get::<docs::KubePrismConfig>().map(|prism| prism.tls_server_name.clone()).unwrap_or_default(),
         accepted_cas: config.kubernetes_accepted_cas().iter().map(|cert| pem_cert(cert)).collect(),
         bootstrap_token_id: id,
         bootstrap_token_secret: secret,
@@ -586,10 +543,8 @@ pub fn static_pods(config: &MachineConfig) -> Vec<(String, Value)> {
 /// # Errors
 /// The text is no YAML.
 pub fn parse_manifest(name: &str, text: &str) -> Result<Vec<serde_json::Value>, ConfigureError> {
-    let documents = resource::yaml::parse_all(text).map_err(|error| ConfigureError::Manifest {
-        name: name.to_owned(),
-        reason: error.to_string(),
-    })?;
+    let documents =
+        resource::yaml::parse_all(text).map_err(|error| ConfigureError::Manifest { name: name.to_owned(), reason: error.to_string() })?;
     let mut objects = Vec::new();
     for document in &documents {
         match serde_json::Value::from(Value::from(document)) {

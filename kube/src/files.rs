@@ -167,11 +167,7 @@ impl Files for LinuxFiles {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
-        let mut handle = std::fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&new)?;
+        let mut handle = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
         handle.write_all(&file.contents)?;
         fchown(&handle, Some(file.owner), Some(file.owner))?;
         handle.set_permissions(std::fs::Permissions::from_mode(file.mode))?;
@@ -196,9 +192,8 @@ impl Files for LinuxFiles {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(error),
         };
-        let mut names: Vec<String> = entries
-            .map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()))
-            .collect::<io::Result<_>>()?;
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned())).collect::<io::Result<_>>()?;
         names.sort();
         Ok(names)
     }
@@ -259,10 +254,7 @@ mod tests {
     fn a_directory_is_brought_there() {
         let root = tempfile::tempdir().unwrap();
         let files = LinuxFiles::below(root.path());
-        let wanted = [
-            WantedFile::secret("/s/a.key", "one", me()),
-            WantedFile::secret("/s/b.crt", "two", me()),
-        ];
+        let wanted = [WantedFile::secret("/s/a.key", "one", me()), WantedFile::secret("/s/b.crt", "two", me())];
         assert!(sync_dir(&files, "/s", me(), &wanted).unwrap());
         assert!(!sync_dir(&files, "/s", me(), &wanted).unwrap());
         assert_eq!(files.list("/s").unwrap(), ["a.key", "b.crt"]);

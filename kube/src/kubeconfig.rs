@@ -144,15 +144,9 @@ mod tests {
             server: "https://10.5.0.2:6443".into(),
             tls_server_name: String::new(),
             authorities: Authorities::Pem(b"ca\n".to_vec()),
-            credentials: Credentials::Certificate {
-                certificate: b"crt\n".to_vec(),
-                key: b"key\n".to_vec(),
-            },
+            credentials: Credentials::Certificate { certificate: b"crt\n".to_vec(), key: b"key\n".to_vec() },
         };
-        assert_eq!(
-            certificate_of(&config.to_yaml()),
-            Some((b"crt\n".to_vec(), b"key\n".to_vec()))
-        );
+        assert_eq!(certificate_of(&config.to_yaml()), Some((b"crt\n".to_vec(), b"key\n".to_vec())));
         assert_eq!(certificate_of("apiVersion: v1"), None);
         assert_eq!(
             config.to_yaml(),

@@ -61,28 +61,18 @@ impl SubnetFilter {
 }
 
 fn subnet(text: &str, whole: &str) -> Result<IpNet, SubnetError> {
-    text.parse::<IpNet>()
-        .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
-        .map_err(|_| SubnetError { text: whole.to_owned() })
+    text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).map_err(|_| SubnetError { text: whole.to_owned() })
 }
 
 /// Which families a list of CIDRs covers: (IPv4, IPv6). What does not parse counts for none.
 pub fn families<S: AsRef<str>>(cidrs: &[S]) -> (bool, bool) {
     let parsed = || cidrs.iter().filter_map(|cidr| cidr.as_ref().parse::<IpNet>().ok());
-    (
-        parsed().any(|net| matches!(net, IpNet::V4(_))),
-        parsed().any(|net| matches!(net, IpNet::V6(_))),
-    )
+    (parsed().any(|net| matches!(net, IpNet::V4(_))), parsed().any(|net| matches!(net, IpNet::V6(_))))
 }
 
 /// The node's addresses for Kubernetes: for each family of the service networks, in their order,
 /// the first address that counts. Addresses inside pod or service networks never do.
-pub fn node_ips<S: AsRef<str>>(
-    addresses: &[IpAddr],
-    filter: &SubnetFilter,
-    pod_cidrs: &[S],
-    service_cidrs: &[S],
-) -> Vec<IpAddr> {
+pub fn node_ips<S: AsRef<str>>(addresses: &[IpAddr], filter: &SubnetFilter, pod_cidrs: &[S], service_cidrs: &[S]) -> Vec<IpAddr> {
     let services = parse_all(service_cidrs);
     let kubernetes: Vec<IpNet> = parse_all(pod_cidrs).into_iter().chain(services.iter().copied()).collect();
     services
@@ -107,30 +97,20 @@ fn parse_all<S: AsRef<str>>(cidrs: &[S]) -> Vec<IpNet> {
 /// The `n`th address of a network, counted from its base. `None` when it lies outside.
 pub fn nth_address(net: &IpNet, n: u32) -> Option<IpAddr> {
     let address = match net {
-        IpNet::V4(net) => {
-            IpAddr::V4(Ipv4Addr::from(u32::from(net.network()).checked_add(n)?))
-        }
-        IpNet::V6(net) => {
-            IpAddr::V6(Ipv6Addr::from(u128::from(net.network()).checked_add(u128::from(n))?))
-        }
+        IpNet::V4(net) => IpAddr::V4(Ipv4Addr::from(u32::from(net.network()).checked_add(n)?)),
+        IpNet::V6(net) => IpAddr::V6(Ipv6Addr::from(u128::from(net.network()).checked_add(u128::from(n))?)),
     };
     net.contains(&address).then_some(address)
 }
 
 /// The address of the cluster's DNS service in each service network: the tenth.
 pub fn dns_service_ips<S: AsRef<str>>(service_cidrs: &[S]) -> Vec<IpAddr> {
-    parse_all(service_cidrs)
-        .iter()
-        .filter_map(|net| nth_address(net, 10))
-        .collect()
+    parse_all(service_cidrs).iter().filter_map(|net| nth_address(net, 10)).collect()
 }
 
 /// The address of the API server's service in each service network: the first.
 pub fn api_service_ips<S: AsRef<str>>(service_cidrs: &[S]) -> Vec<IpAddr> {
-    parse_all(service_cidrs)
-        .iter()
-        .filter_map(|net| nth_address(net, 1))
-        .collect()
+    parse_all(service_cidrs).iter().filter_map(|net| nth_address(net, 1)).collect()
 }
 
 /// An address as the host part of a URL: IPv6 in brackets.
@@ -161,32 +141,21 @@ mod tests {
         let only_excludes = SubnetFilter::parse(&["!fd00::/8"]).unwrap();
         assert!(only_excludes.accepts(&"2001:db8::1".parse().unwrap()));
         assert!(!only_excludes.accepts(&"fd00::1".parse().unwrap()));
-        assert_eq!(
-            SubnetFilter::parse(&["!nonsense"]).unwrap_err().text,
-            "!nonsense"
-        );
+        assert_eq!(SubnetFilter::parse(&["!nonsense"]).unwrap_err().text, "!nonsense");
     }
 
     #[test]
     fn one_node_address_per_service_family_in_their_order() {
         let addresses = ips(&["10.96.0.5", "10.244.0.1", "172.20.0.2", "fd00::2", "172.20.0.3"]);
         let filter = SubnetFilter::default();
-        let select = |services: &[&str]| {
-            node_ips(&addresses, &filter, &["10.244.0.0/16"], services)
-        };
+        let select = |services: &[&str]| node_ips(&addresses, &filter, &["10.244.0.0/16"], services);
         assert_eq!(select(&["10.96.0.0/12"]), ips(&["172.20.0.2"]));
-        assert_eq!(
-            select(&["fd00:96::/112", "10.96.0.0/12"]),
-            ips(&["fd00::2", "172.20.0.2"])
-        );
+        assert_eq!(select(&["fd00:96::/112", "10.96.0.0/12"]), ips(&["fd00::2", "172.20.0.2"]));
     }
 
     #[test]
     fn service_addresses() {
-        assert_eq!(
-            dns_service_ips(&["10.96.0.0/12", "fd00:96::/112"]),
-            ips(&["10.96.0.10", "fd00:96::a"])
-        );
+        assert_eq!(dns_service_ips(&["10.96.0.0/12", "fd00:96::/112"]), ips(&["10.96.0.10", "fd00:96::a"]));
         assert_eq!(api_service_ips(&["10.96.0.0/12"]), ips(&["10.96.0.1"]));
         assert_eq!(nth_address(&"10.0.0.0/30".parse().unwrap(), 10), None);
         assert_eq!(families(&["10.96.0.0/12"]), (true, false));

@@ -131,11 +131,7 @@ fn is_literal(text: &str) -> bool {
 }
 
 fn plain_or_quoted(text: &str) -> String {
-    if is_plain(text) {
-        text.to_owned()
-    } else {
-        Value::String(text.to_owned()).to_string()
-    }
+    if is_plain(text) { text.to_owned() } else { Value::String(text.to_owned()).to_string() }
 }
 
 fn is_plain(text: &str) -> bool {
@@ -144,13 +140,8 @@ fn is_plain(text: &str) -> bool {
     };
     // Digits, signs and dots may start numbers, dates and octals of one YAML version or another.
     let safe_start = first.is_ascii_alphabetic() || first == '/';
-    let safe_body = text
-        .chars()
-        .all(|c| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '-' | '_' | ':' | '@' | '=' | '+' | ','));
-    let reserved = matches!(
-        text.to_ascii_lowercase().as_str(),
-        "y" | "n" | "yes" | "no" | "on" | "off" | "true" | "false" | "null"
-    );
+    let safe_body = text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '-' | '_' | ':' | '@' | '=' | '+' | ','));
+    let reserved = matches!(text.to_ascii_lowercase().as_str(), "y" | "n" | "yes" | "no" | "on" | "off" | "true" | "false" | "null");
     safe_start && safe_body && !text.ends_with(':') && !reserved
 }
 

@@ -39,13 +39,7 @@ impl Processes {
             })
             .collect();
         let log = std::fs::File::create(machine.root.path().join(format!("{name}.log"))).unwrap();
-        let child = Command::new(bin)
-            .args(args)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        let child = Command::new(bin).args(args).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         self.0.push((name.to_owned(), child));
     }
 
@@ -235,9 +229,7 @@ async fn the_node_is_labelled_and_gets_its_serving_certificate(machine: &Machine
 
     let state = machine.wait_for::<kinds::NodeStatus>("cp-1", PATIENCE, |node| node.node_ready).await;
     assert!(!state.unschedulable);
-    machine
-        .wait_for::<kinds::NodeStatus>("cp-1", PATIENCE, |node| node.labels.contains_key("node-role.kubernetes.io/control-plane"))
-        .await;
+    machine.wait_for::<kinds::NodeStatus>("cp-1", PATIENCE, |node| node.labels.contains_key("node-role.kubernetes.io/control-plane")).await;
     let tainted = all.get("cp-1").await.unwrap().spec.unwrap().taints.unwrap_or_default();
     assert!(tainted.iter().any(|taint| taint.key == "node-role.kubernetes.io/control-plane"), "{tainted:?}");
 }
@@ -286,10 +278,7 @@ async fn second_member(machine: &Machine, bin: &std::path::Path, processes: &mut
         advertised: vec!["10.5.0.2".parse().unwrap()],
         listen_peer: vec!["10.5.0.2".parse().unwrap()],
         listen_client: vec!["10.5.0.2".parse().unwrap()],
-        initial: Some(InitialCluster {
-            existing: true,
-            members: format!("cp-1=https://10.5.0.2:2380,second={}", peer[0]),
-        }),
+        initial: Some(InitialCluster { existing: true, members: format!("cp-1=https://10.5.0.2:2380,second={}", peer[0]) }),
         ..Default::default()
     };
     let args: Vec<String> = args

@@ -299,5 +299,11 @@ pub struct SequenceStatus {
 #[must_use]
 pub fn kinds() -> Vec<resource::Entry> {
     use resource::Entry;
-    vec![Entry::of::<ServiceSpec>(), Entry::of::<ServiceStatus>(), Entry::of::<ServiceRequest>(), Entry::of::<ConfigRequest>(), Entry::of::<SequenceStatus>()]
+    vec![
+        Entry::of::<ServiceSpec>(),
+        Entry::of::<ServiceStatus>(),
+        Entry::of::<ServiceRequest>(),
+        Entry::of::<ConfigRequest>(),
+        Entry::of::<SequenceStatus>(),
+    ]
 }

@@ -205,7 +205,8 @@ impl Controller for HardwareAddressController {
     }
 
     async fn reconcile(&self, _: &Context, input: HardwareIn) -> engine::Result<Wanted> {
-        let is_card = |link: &LinkStatus| link.type_ == LinkType::Ether && matches!(link.kind.as_str(), "" | "veth") && link.master_index == 0;
+        let is_card =
+            |link: &LinkStatus| link.type_ == LinkType::Ether && matches!(link.kind.as_str(), "" | "veth") && link.master_index == 0;
         // A container's only card is one end of a veth pair; those of its pods come and go and have a master or later names.
         let first = input.links.iter().filter(|link| is_card(&link.spec)).min_by_key(|link| (!link.spec.kind.is_empty(), link.spec.index));
         Ok(Wanted::new().maybe(
@@ -255,7 +256,10 @@ mod tests {
     }
 
     fn shown(wanted: &Wanted, id: &str) -> String {
-        wanted.get::<NodeAddress>(id).map(|list| list.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")).unwrap_or_default()
+        wanted
+            .get::<NodeAddress>(id)
+            .map(|list| list.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
+            .unwrap_or_default()
     }
 
     #[tokio::test]
@@ -328,8 +332,10 @@ mod tests {
 
     #[test]
     fn the_second_order_puts_public_and_specific_first() {
-        let mut nets: Vec<IpNet> =
-            ["fd00::1/64", "2001:db8::1/64", "2001:db8::2/128", "10.0.0.1/8", "10.0.0.2/32"].iter().map(|text| text.parse().unwrap()).collect();
+        let mut nets: Vec<IpNet> = ["fd00::1/64", "2001:db8::1/64", "2001:db8::2/128", "10.0.0.1/8", "10.0.0.2/32"]
+            .iter()
+            .map(|text| text.parse().unwrap())
+            .collect();
         nets.sort_by(|a, b| compare(AddressSortAlgorithm::V2, a, b));
         let shown: Vec<String> = nets.iter().map(ToString::to_string).collect();
         assert_eq!(shown, ["10.0.0.2/32", "10.0.0.1/8", "2001:db8::2/128", "2001:db8::1/64", "fd00::1/64"]);

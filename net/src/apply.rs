@@ -61,9 +61,12 @@ fn plan_addresses(wanted: &[&AddressSpec], links: &[Link], found: &[Address], se
         let is_wanted = |address: &Address| {
             wanted.iter().any(|spec| spec.link_name == address.status.link_name && spec.address == address.status.address)
         };
-        plan.extend(found.iter().filter(|address| address.ours && !is_wanted(address)).filter_map(|address| {
-            Some(Change::RemoveAddress { link: address.status.link_index, address: address.status.address? })
-        }));
+        plan.extend(
+            found
+                .iter()
+                .filter(|address| address.ours && !is_wanted(address))
+                .filter_map(|address| Some(Change::RemoveAddress { link: address.status.link_index, address: address.status.address? })),
+        );
     }
     for spec in wanted {
         // A link that is not there yet will wake us when it comes.
@@ -234,13 +237,20 @@ mod tests {
     }
 
     fn want(link: &str, text: &str) -> AddressSpec {
-        AddressSpec { address: text.parse().ok(), link_name: link.into(), scope: Scope::Global, layer: ConfigLayer::Configuration, ..AddressSpec::default() }
+        AddressSpec {
+            address: text.parse().ok(),
+            link_name: link.into(),
+            scope: Scope::Global,
+            layer: ConfigLayer::Configuration,
+            ..AddressSpec::default()
+        }
     }
 
     #[test]
     fn only_our_addresses_go_and_only_when_settled() {
         let links = [link("lo", 1), link("eth0", 2)];
-        let found = [have("eth0", 2, "10.5.0.2/24", false), have("eth0", 2, "10.5.0.3/24", true), have("lo", 1, "169.254.116.108/32", true)];
+        let found =
+            [have("eth0", 2, "10.5.0.2/24", false), have("eth0", 2, "10.5.0.3/24", true), have("lo", 1, "169.254.116.108/32", true)];
         let keep = want("lo", "169.254.116.108/32");
         let removal = Change::RemoveAddress { link: 2, address: "10.5.0.3/24".parse().unwrap() };
         assert_eq!(plan_addresses(&[&keep], &links, &found, true), [removal]);
@@ -271,11 +281,20 @@ mod tests {
     #[test]
     fn routes_of_others_stay_and_count_as_there() {
         let links = [link("eth0", 2)];
-        let spec = RouteSpec { family: Family::Inet4, gateway: "10.5.0.1".parse().ok(), out_link_name: "eth0".into(), priority: 1024, ..RouteSpec::default() };
+        let spec = RouteSpec {
+            family: Family::Inet4,
+            gateway: "10.5.0.1".parse().ok(),
+            out_link_name: "eth0".into(),
+            priority: 1024,
+            ..RouteSpec::default()
+        };
         assert_eq!(plan_routes(&[&spec], &links, &[route("10.5.0.1", false)], true), []);
         let changed = plan_routes(&[&spec], &links, &[route("10.5.0.7", true), route("10.5.0.8", false)], true);
-        assert!(matches!(&changed[..], [Change::RemoveRoute(old), Change::AddRoute(new)]
-            if old.gateway == "10.5.0.7".parse().ok() && new.gateway == "10.5.0.1".parse().ok()), "{changed:?}");
+        assert!(
+            matches!(&changed[..], [Change::RemoveRoute(old), Change::AddRoute(new)]
+            if old.gateway == "10.5.0.7".parse().ok() && new.gateway == "10.5.0.1".parse().ok()),
+            "{changed:?}"
+        );
         assert_eq!(plan_routes(&[], &links, &[route("10.5.0.7", true)], false), [], "not before everything is known");
     }
 

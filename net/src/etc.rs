@@ -192,12 +192,14 @@ mod tests {
         let run = async |dns: HostDnsConfig| {
             let hands = Arc::new(FakeHands::default());
             let controller = PodResolvConfController { hands: hands.clone(), path: "/p".into() };
-            let input = PodIn { resolvers: one("resolvers", resolvers()), resolver_spec: None, hostname: None, host_dns: one("config", dns) };
+            let input =
+                PodIn { resolvers: one("resolvers", resolvers()), resolver_spec: None, hostname: None, host_dns: one("config", dns) };
             controller.reconcile(&Context::detached(), input).await.unwrap();
             let files = hands.files.lock().unwrap();
             files.values().next().unwrap().clone()
         };
-        let forward = HostDnsConfig { enabled: true, service_host_dns_address: Some("169.254.116.108".parse().unwrap()), ..HostDnsConfig::default() };
+        let forward =
+            HostDnsConfig { enabled: true, service_host_dns_address: Some("169.254.116.108".parse().unwrap()), ..HostDnsConfig::default() };
         assert_eq!(run(forward).await, "nameserver 169.254.116.108\n");
         let plain = run(HostDnsConfig { enabled: true, ..HostDnsConfig::default() }).await;
         assert!(plain.starts_with("nameserver 10.0.0.1\n") && !plain.contains("127.0.0"), "{plain}");
@@ -205,7 +207,14 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_not_known_is_not_written() {
-        let empty = In { hostname: None, address: None, resolvers: None, resolver_spec: None, host_dns: None, hosts: Many::of(Vec::<(&str, _)>::new()) };
+        let empty = In {
+            hostname: None,
+            address: None,
+            resolvers: None,
+            resolver_spec: None,
+            host_dns: None,
+            hosts: Many::of(Vec::<(&str, _)>::new()),
+        };
         assert!(EtcFileController.reconcile(&Context::detached(), empty).await.unwrap().is_empty());
     }
 }

@@ -102,7 +102,10 @@ fn named(name: &str, layer: ConfigLayer) -> Option<HostnameSpec> {
     let name = name.trim().trim_end_matches('.');
     let (hostname, domainname) = name.split_once('.').unwrap_or((name, ""));
     let label = |label: &str| {
-        !label.is_empty() && label.len() <= 63 && !label.starts_with('-') && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+        !label.is_empty()
+            && label.len() <= 63
+            && !label.starts_with('-')
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
     };
     let ok = label(hostname) && domainname.len() <= MAX && (domainname.is_empty() || domainname.split('.').all(label));
     if !ok {
@@ -178,7 +181,8 @@ mod tests {
 
     async fn proposals(input: ConfigIn) -> Vec<(String, String)> {
         let wanted = HostnameConfigController.reconcile(&Context::detached(), input).await.unwrap();
-        let mut all: Vec<_> = wanted.specs::<HostnameSpec>().map(|(id, spec)| (id.to_owned(), fqdn(&spec.hostname, &spec.domainname))).collect();
+        let mut all: Vec<_> =
+            wanted.specs::<HostnameSpec>().map(|(id, spec)| (id.to_owned(), fqdn(&spec.hostname, &spec.domainname))).collect();
         all.sort();
         all
     }

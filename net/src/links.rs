@@ -5,9 +5,7 @@ use std::net::IpAddr;
 use engine::{Context, Controller, Inputs, Many, Marks, One, OneExt, Outputs, Wanted};
 use model::config::docs::net::{CommonLink, LinkConfig};
 use model::host::MachineConfig;
-use model::net::{
-    AddressSpec, ConfigLayer, Family, LinkSpec, PlatformConfig, RouteProtocol, RouteSpec, RouteType, RoutingTable, Scope,
-};
+use model::net::{AddressSpec, ConfigLayer, Family, LinkSpec, PlatformConfig, RouteProtocol, RouteSpec, RouteType, RoutingTable, Scope};
 
 use crate::layers::{CONFIG, Layered, by_name, prefix};
 use crate::observe::id_of;
@@ -54,7 +52,10 @@ impl Controller for LinkConfigController {
 fn configured(wanted: &mut Wanted, name: &str, link: &CommonLink) {
     let layer = ConfigLayer::Configuration;
     let up = link.up.unwrap_or(true);
-    add_link(wanted, LinkSpec { name: name.to_owned(), up, mtu: link.mtu.unwrap_or(0), multicast: link.multicast, layer, ..LinkSpec::default() });
+    add_link(
+        wanted,
+        LinkSpec { name: name.to_owned(), up, mtu: link.mtu.unwrap_or(0), multicast: link.multicast, layer, ..LinkSpec::default() },
+    );
     for item in &link.addresses {
         let Some(address) = item.address.as_ref().and_then(|address| address.net()) else { continue };
         let spec = AddressSpec {

@@ -141,7 +141,10 @@ mod tests {
         };
         let kernel = FakeKernel::new(State {
             addresses: vec![address("eth0", "10.5.0.2/24"), address("lo", "127.0.0.1/8")],
-            routes: vec![Route { status: RouteStatus { family: Family::Inet4, table: RoutingTable::Main, ..RouteStatus::default() }, ours: false }],
+            routes: vec![Route {
+                status: RouteStatus { family: Family::Inet4, table: RoutingTable::Main, ..RouteStatus::default() },
+                ours: false,
+            }],
             ..State::default()
         });
         let ctx = Context::detached();

@@ -83,7 +83,8 @@ fn configured(config: &ResolverConfig) -> Option<ResolverSpec> {
         search_domains: search.map(|search| search.domains.clone()).unwrap_or_default(),
         search_domains_overridden: search.is_some_and(|search| search.disable_default == Some(true)),
     };
-    let says = !spec.dns_servers.is_empty() || !spec.name_servers.is_empty() || !spec.search_domains.is_empty() || spec.search_domains_overridden;
+    let says =
+        !spec.dns_servers.is_empty() || !spec.name_servers.is_empty() || !spec.search_domains.is_empty() || spec.search_domains_overridden;
     says.then_some(spec)
 }
 
@@ -210,7 +211,9 @@ impl Controller for StaticHostController {
 
     async fn reconcile(&self, _: &Context, input: HostDnsIn) -> engine::Result<Wanted> {
         let mut hosts: BTreeMap<String, StaticHost> = BTreeMap::new();
-        for entry in input.config.spec().and_then(|config| config.machine()).into_iter().flat_map(|machine| machine.all::<StaticHostConfig>()) {
+        for entry in
+            input.config.spec().and_then(|config| config.machine()).into_iter().flat_map(|machine| machine.all::<StaticHostConfig>())
+        {
             let Ok(address) = entry.name.parse::<IpAddr>() else { continue };
             for name in &entry.hostnames {
                 hosts.entry(name.clone()).or_default().addresses.push(address);
@@ -255,7 +258,8 @@ mod tests {
 
     #[tokio::test]
     async fn host_dns_listens_where_it_shall() {
-        let run = async |text: &str| HostDnsConfigController.reconcile(&Context::detached(), HostDnsIn { config: config(text) }).await.unwrap();
+        let run =
+            async |text: &str| HostDnsConfigController.reconcile(&Context::detached(), HostDnsIn { config: config(text) }).await.unwrap();
         let unknown = HostDnsConfigController.reconcile(&Context::detached(), HostDnsIn { config: None }).await.unwrap();
         assert!(unknown.keeps_all());
         let off = run("apiVersion: v1alpha1\nkind: HostnameConfig\nhostname: a\n").await;

@@ -27,7 +27,8 @@ impl Controller for NetworkStatusController {
     }
 
     async fn reconcile(&self, _: &Context, input: In) -> engine::Result<Wanted> {
-        let default_route = input.routes.specs().any(|route| route.dst.is_none() && (route.gateway.is_some() || !route.next_hops.is_empty()));
+        let default_route =
+            input.routes.specs().any(|route| route.dst.is_none() && (route.gateway.is_some() || !route.next_hops.is_empty()));
         let status = NetworkStatus {
             address_ready: input.addresses.spec().is_some_and(|list| !list.addresses.is_empty()),
             // Without probes a way out is taken for connectivity.

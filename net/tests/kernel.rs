@@ -159,7 +159,8 @@ fn a_container_node_comes_up_and_keeps_what_it_came_with() {
         let running = net::register(Runtime::new(store.clone()), &room).start().unwrap();
 
         let status = store.kind::<NetworkStatus>();
-        let ready = |status: &NetworkStatus| status.address_ready && status.connectivity_ready && status.hostname_ready && status.etc_files_ready;
+        let ready =
+            |status: &NetworkStatus| status.address_ready && status.connectivity_ready && status.hostname_ready && status.etc_files_ready;
         until("the network is ready", || status.get("status").filter(|status| ready(&status.spec))).await;
         let addresses = store.kind::<AddressStatus>();
         until("the address of host DNS", || addresses.get("lo/169.254.116.108/32")).await;
@@ -174,7 +175,9 @@ fn a_container_node_comes_up_and_keeps_what_it_came_with() {
         .await;
 
         // Without the configured address it goes; what the container came with stays.
-        configs.modify("", "v1alpha1", |resource| resource.spec = MachineConfig::new(config.split("---\n").next().unwrap().as_bytes())).unwrap();
+        configs
+            .modify("", "v1alpha1", |resource| resource.spec = MachineConfig::new(config.split("---\n").next().unwrap().as_bytes()))
+            .unwrap();
         until("the configured address is gone", || addresses.get("eth0/10.5.0.50/24").is_none().then_some(())).await;
         assert!(addresses.get("eth0/10.5.0.2/24").is_some());
         running.stop(Duration::from_secs(2)).await;

@@ -31,8 +31,7 @@ enum Scope {
 impl Access {
     /// What a node's API offers: the kinds of `registry` in their default namespaces, `meta`, and `namespaces`.
     pub fn node<S: Into<String>>(registry: &Registry, namespaces: impl IntoIterator<Item = S>) -> Access {
-        let mut kinds: BTreeMap<String, bool> =
-            registry.iter().map(|e| (e.definition().id(), e.definition().sensitive)).collect();
+        let mut kinds: BTreeMap<String, bool> = registry.iter().map(|e| (e.definition().id(), e.definition().sensitive)).collect();
         for built_in in ["namespaces.meta.cosi.dev", "resourcedefinitions.meta.cosi.dev"] {
             kinds.entry(built_in.to_owned()).or_insert(false);
         }

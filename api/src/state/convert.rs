@@ -3,14 +3,12 @@
 use std::collections::HashMap;
 
 use resource::{
-    AnyResource, Bookmark, Code, Error, Event, EventKind, IdQuery, Key, LabelOp, LabelQuery, LabelTerm, ListOptions, Metadata,
-    Name, Phase, Registry, Timestamp, Version,
+    AnyResource, Bookmark, Code, Error, Event, EventKind, IdQuery, Key, LabelOp, LabelQuery, LabelTerm, ListOptions, Metadata, Name, Phase,
+    Registry, Timestamp, Version,
 };
 use tonic::Status;
 
-use crate::cosi::resource::{
-    self as wire, EventType, label_term::Operation,
-};
+use crate::cosi::resource::{self as wire, EventType, label_term::Operation};
 
 /// The status under which an error crosses the wire.
 pub fn status(error: &Error) -> Status {
@@ -186,10 +184,9 @@ pub(super) fn event_from_wire(event: wire::Event, registry: &Registry) -> Result
     };
     let kind = match kind {
         EventType::Created => EventKind::Created(present(event.resource)?),
-        EventType::Updated => EventKind::Updated {
-            old: event.old.map(|r| from_wire(r, registry)).transpose()?,
-            new: present(event.resource)?,
-        },
+        EventType::Updated => {
+            EventKind::Updated { old: event.old.map(|r| from_wire(r, registry)).transpose()?, new: present(event.resource)? }
+        }
         EventType::Destroyed => EventKind::Destroyed(present(event.resource)?),
         EventType::Bootstrapped => EventKind::Bootstrapped,
         EventType::Errored => EventKind::Errored(watch_error(event.error.unwrap_or_default())),

@@ -35,11 +35,7 @@ pub async fn follow<T: Spec>(state: Arc<dyn State>, key: Key, sink: watch::Sende
 }
 
 /// One watch until it ends. `Ok` when it was established at all.
-async fn follow_once<T: Spec>(
-    state: &dyn State,
-    key: &Key,
-    sink: &watch::Sender<Option<Arc<Resource<T>>>>,
-) -> Result<(), Error> {
+async fn follow_once<T: Spec>(state: &dyn State, key: &Key, sink: &watch::Sender<Option<Arc<Resource<T>>>>) -> Result<(), Error> {
     let mut events = state.watch(key, &WatchOptions::default()).await?;
     while let Some(batch) = events.next().await {
         for event in batch {

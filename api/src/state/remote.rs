@@ -90,12 +90,8 @@ fn batch(reply: Result<wire::WatchResponse, Status>, registry: &Registry, key: &
 #[async_trait]
 impl State for RemoteState {
     async fn get(&self, key: &Key) -> Result<AnyResource, Error> {
-        let request = wire::GetRequest {
-            namespace: key.namespace.to_string(),
-            r#type: key.type_.to_string(),
-            id: key.id.to_string(),
-            options: None,
-        };
+        let request =
+            wire::GetRequest { namespace: key.namespace.to_string(), r#type: key.type_.to_string(), id: key.id.to_string(), options: None };
         let reply = self.client.clone().get(request).await.map_err(|s| error(&s, key, false))?;
         self.decode(reply.into_inner().resource)
     }

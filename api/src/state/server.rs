@@ -4,8 +4,8 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt as _, stream};
 use resource::{
-    Bookmark, CreateOptions, DestroyOptions, Event, EventKind, Key, Kind, Registry, State, UpdateOptions, WatchKindOptions,
-    WatchOptions, WatchStream,
+    Bookmark, CreateOptions, DestroyOptions, Event, EventKind, Key, Kind, Registry, State, UpdateOptions, WatchKindOptions, WatchOptions,
+    WatchStream,
 };
 use tonic::{Request, Response, Status};
 
@@ -210,9 +210,9 @@ impl state_server::State for Server {
         let options = DestroyOptions { owner: r.options.unwrap_or_default().owner.into() };
         let key = Server::key(&r.namespace, &r.r#type, &r.id)?;
         if !self.state.teardown(&key, &options).await.map_err(|e| status(&e))? {
-            tokio::time::timeout(TEARDOWN, self.released(&key)).await.map_err(|_| {
-                Status::deadline_exceeded(format!("resource {key} still has finalizers after {TEARDOWN:?}"))
-            })??;
+            tokio::time::timeout(TEARDOWN, self.released(&key))
+                .await
+                .map_err(|_| Status::deadline_exceeded(format!("resource {key} still has finalizers after {TEARDOWN:?}")))??;
         }
         self.state.destroy(&key, &options).await.map_err(|e| status(&e))?;
         Ok(Response::new(wire::TeardownAndDestroyResponse {}))

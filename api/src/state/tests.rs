@@ -3,9 +3,9 @@ use std::{path::Path, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use futures::{StreamExt as _, stream};
 use resource::{
-    AnyResource, Bookmark, CreateOptions, DestroyOptions, Error, Event, EventKind, IdQuery, Key, Kind, LabelOp, LabelQuery,
-    LabelTerm, ListOptions, Metadata, Opaque, Phase, Registry, Resource, State, Timestamp, UpdateOptions, Version,
-    WatchKindOptions, WatchOptions, WatchStream, resource,
+    AnyResource, Bookmark, CreateOptions, DestroyOptions, Error, Event, EventKind, IdQuery, Key, Kind, LabelOp, LabelQuery, LabelTerm,
+    ListOptions, Metadata, Opaque, Phase, Registry, Resource, State, Timestamp, UpdateOptions, Version, WatchKindOptions, WatchOptions,
+    WatchStream, resource,
 };
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;

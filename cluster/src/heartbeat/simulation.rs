@@ -135,8 +135,7 @@ impl World {
     /// The process and everything with it restarts: a new heart under a new epoch.
     fn restart(&mut self, id: &str) {
         let epoch = self.dice.roll(u64::MAX);
-        let peers: Vec<Peer> =
-            self.nodes.iter().map(|(id, node)| Peer { id: id.clone(), addresses: vec![node.address] }).collect();
+        let peers: Vec<Peer> = self.nodes.iter().map(|(id, node)| Peer { id: id.clone(), addresses: vec![node.address] }).collect();
         let node = self.nodes.get_mut(id).unwrap();
         node.heart = Heart::new(id, Key::new(&[9; 32]), epoch);
         node.heart.set_peers(&peers);

@@ -28,7 +28,8 @@ impl Bootstrap {
             let parts: Vec<Data> = bytes.chunks(1 << 20).map(|part| Data { metadata: None, bytes: part.to_owned() }).collect();
             machine.etcd_recover(tokio_stream::iter(parts)).await?;
         }
-        let request = pb::BootstrapRequest { recover_etcd: self.recover_from.is_some(), recover_skip_hash_check: self.recover_skip_hash_check };
+        let request =
+            pb::BootstrapRequest { recover_etcd: self.recover_from.is_some(), recover_skip_hash_check: self.recover_skip_hash_check };
         machine.bootstrap(request).await?;
         Ok(())
     }

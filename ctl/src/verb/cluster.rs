@@ -182,7 +182,11 @@ impl Cluster {
             Command::Stop { nodes, grace } => Ok(work.lab.stop(&work.name, &nodes, grace)?),
             Command::Logs { node } => {
                 let view = work.lab.show(&work.name)?;
-                let found = view.nodes.iter().find(|n| n.node.name == node).with_context(|| format!("cluster {} has no node {node:?}", work.name))?;
+                let found = view
+                    .nodes
+                    .iter()
+                    .find(|n| n.node.name == node)
+                    .with_context(|| format!("cluster {} has no node {node:?}", work.name))?;
                 print!("{}", std::fs::read_to_string(&found.console).with_context(|| format!("reading {}", found.console.display()))?);
                 Ok(())
             }
@@ -227,13 +231,18 @@ impl Create {
     async fn run(self, work: &Work) -> anyhow::Result<()> {
         let mut request = Request::new(&work.name, self.controlplanes, self.workers, absolute(&self.images.root, "the root image")?);
         request.image_cache = Some(absolute(&self.images.image_cache, "the image cache")?);
-        request.subnet = self.cidr.as_deref().map(|c| c.parse().with_context(|| format!("found network {c:?}, expected one such as 10.5.0.0/24"))).transpose()?;
+        request.subnet = self
+            .cidr
+            .as_deref()
+            .map(|c| c.parse().with_context(|| format!("found network {c:?}, expected one such as 10.5.0.0/24")))
+            .transpose()?;
         let secrets = work.dir().join("secrets.yaml");
         let bundle = match std::fs::read(&secrets) {
             Ok(bytes) => Bundle::parse(&bytes).map_err(|p| anyhow::anyhow!("{}: {p}", secrets.display()))?,
             Err(_) => r#gen::new_bundle(false)?,
         };
-        let patches = Patches { all: self.config_patch, controlplanes: self.config_patch_controlplanes, workers: self.config_patch_workers };
+        let patches =
+            Patches { all: self.config_patch, controlplanes: self.config_patch_controlplanes, workers: self.config_patch_workers };
         let mut config = |state: &ClusterState, node: &NodeState| {
             // Kept before the first node starts: a create that is killed goes on with the same secrets.
             files::write_private(&secrets, bundle.encode().as_bytes())?;
@@ -274,7 +283,8 @@ async fn finish(work: &Work, state: &ClusterState, limit: Duration) -> anyhow::R
     let client = api_client(work, state)?;
     let first = state.nodes_of(Role::ControlPlane).next().context("the cluster has no control plane")?;
     let node = client.try_node(&first.address.to_string())?;
-    wait(work, deadline, "the machine API", async || node.machine().version(()).await.map(drop).map_err(|s| s.message().to_owned())).await?;
+    wait(work, deadline, "the machine API", async || node.machine().version(()).await.map(drop).map_err(|s| s.message().to_owned()))
+        .await?;
     work.say("the machine API answers");
     wait(work, deadline, "etcd to be bootstrapped", async || match node.machine().bootstrap(pb::BootstrapRequest::default()).await {
         Ok(_) => Ok(()),
@@ -360,12 +370,20 @@ fn show(work: &Work, output: Output) -> anyhow::Result<()> {
             .iter()
             .map(|n| json!({"name": n.node.name, "type": kind(n.node.role), "address": n.node.address.to_string(), "condition": n.condition.to_string(), "pid": n.pid}))
             .collect();
-        println!("{:#}", json!({"name": work.name, "subnet": view.state.subnet.to_string(), "kubernetes": view.state.host_endpoint(), "directory": view.dir, "nodes": nodes}));
+        println!(
+            "{:#}",
+            json!({"name": work.name, "subnet": view.state.subnet.to_string(), "kubernetes": view.state.host_endpoint(), "directory": view.dir, "nodes": nodes})
+        );
         return Ok(());
     }
     println!("PROVISIONER       {}", view.state.provisioner);
     println!("NAME              {}", view.state.name);
-    println!("NETWORK           {} (gateway {}, {})", view.state.subnet, view.state.gateway, if view.gateway_runs { "runs" } else { "does not run" });
+    println!(
+        "NETWORK           {} (gateway {}, {})",
+        view.state.subnet,
+        view.state.gateway,
+        if view.gateway_runs { "runs" } else { "does not run" }
+    );
     println!("KUBERNETES        {}", view.state.host_endpoint());
     println!("DIRECTORY         {}\n\nNODES:\n", view.dir.display());
     let mut table = Table::new(&["NAME", "TYPE", "IP", "CONDITION", "PID"]);

@@ -93,7 +93,14 @@ async fn members(session: &Session) -> anyhow::Result<()> {
     for (node, messages) in &rows.found {
         for m in messages.iter().flat_map(|m| &m.members) {
             let id = format!("{:016x}", m.id);
-            table.row([node.name.clone(), id, m.hostname.clone(), m.peer_urls.join(","), m.client_urls.join(","), m.is_learner.to_string()]);
+            table.row([
+                node.name.clone(),
+                id,
+                m.hostname.clone(),
+                m.peer_urls.join(","),
+                m.client_urls.join(","),
+                m.is_learner.to_string(),
+            ]);
         }
     }
     print!("{table}");
@@ -102,7 +109,20 @@ async fn members(session: &Session) -> anyhow::Result<()> {
 
 async fn status(session: &Session) -> anyhow::Result<()> {
     let rows = session.collect(false, async |node| Ok(node.client.machine().etcd_status(()).await?.into_inner().messages)).await;
-    let headings = ["NODE", "MEMBER", "DB SIZE", "IN USE", "LEADER", "RAFT INDEX", "RAFT TERM", "RAFT APPLIED INDEX", "LEARNER", "PROTOCOL", "STORAGE", "ERRORS"];
+    let headings = [
+        "NODE",
+        "MEMBER",
+        "DB SIZE",
+        "IN USE",
+        "LEADER",
+        "RAFT INDEX",
+        "RAFT TERM",
+        "RAFT APPLIED INDEX",
+        "LEARNER",
+        "PROTOCOL",
+        "STORAGE",
+        "ERRORS",
+    ];
     let mut table = Table::new(&headings);
     for (node, messages) in &rows.found {
         for s in messages.iter().filter_map(|m| m.member_status.as_ref()) {
@@ -158,8 +178,12 @@ async fn alarms(session: &Session, command: Alarm) -> anyhow::Result<()> {
         .collect(false, async |node| {
             let mut machine = node.client.machine();
             Ok(match command {
-                Alarm::List => machine.etcd_alarm_list(()).await?.into_inner().messages.into_iter().flat_map(|m| m.member_alarms).collect::<Vec<_>>(),
-                Alarm::Disarm => machine.etcd_alarm_disarm(()).await?.into_inner().messages.into_iter().flat_map(|m| m.member_alarms).collect(),
+                Alarm::List => {
+                    machine.etcd_alarm_list(()).await?.into_inner().messages.into_iter().flat_map(|m| m.member_alarms).collect::<Vec<_>>()
+                }
+                Alarm::Disarm => {
+                    machine.etcd_alarm_disarm(()).await?.into_inner().messages.into_iter().flat_map(|m| m.member_alarms).collect()
+                }
             })
         })
         .await;

@@ -189,7 +189,9 @@ impl GenConfig {
             bail!("found configuration version {:?}, expected v1alpha1", self.version);
         }
         let url = Url::new(&self.cluster_endpoint);
-        let url = url.map_err(|e| anyhow::anyhow!("found cluster endpoint {:?}, expected a URL such as https://10.5.0.1:6443: {e}", self.cluster_endpoint))?;
+        let url = url.map_err(|e| {
+            anyhow::anyhow!("found cluster endpoint {:?}, expected a URL such as https://10.5.0.1:6443: {e}", self.cluster_endpoint)
+        })?;
         let mut options = Options::new(&self.cluster_name, url);
         options.contract = contract(self.talos_version.as_deref())?;
         options.install = Some(InstallTarget { disk: self.install_disk.clone(), image: self.install_image.clone() });
@@ -203,7 +205,8 @@ impl GenConfig {
             options.discovery = None;
         }
         for mirror in &self.registry_mirror {
-            let (registry, url) = mirror.split_once('=').with_context(|| format!("found registry mirror {mirror:?}, expected REGISTRY=URL"))?;
+            let (registry, url) =
+                mirror.split_once('=').with_context(|| format!("found registry mirror {mirror:?}, expected REGISTRY=URL"))?;
             let url = Url::new(url).map_err(|e| anyhow::anyhow!("registry mirror {mirror:?}: {e}"))?;
             options.registry_mirrors.push((registry.to_owned(), url));
         }
@@ -239,7 +242,9 @@ impl GenConfig {
         }
         let output = self.output.as_deref().unwrap_or(".");
         if output == "-" || (made.len() == 1 && !Path::new(output).is_dir() && self.output.is_some()) {
-            let [(_, text)] = made.as_slice() else { bail!("found {} outputs for {output}, expected one: choose it with --output-types", made.len()) };
+            let [(_, text)] = made.as_slice() else {
+                bail!("found {} outputs for {output}, expected one: choose it with --output-types", made.len())
+            };
             return put(output, text.as_bytes(), force);
         }
         // All or nothing: what is there is found before anything is written.

@@ -45,13 +45,19 @@ async fn look(session: &Session) -> anyhow::Result<Vec<String>> {
     let looks = nodes.iter().map(|node| async move {
         match timeout(LOOK, services(node)).await {
             Ok(Ok(failures)) => failures,
-            Ok(Err(status)) => vec![format!("{}: apid: does not answer: {}; is the node on, and port 50000 open?", node.name, status.message())],
+            Ok(Err(status)) => {
+                vec![format!("{}: apid: does not answer: {}; is the node on, and port 50000 open?", node.name, status.message())]
+            }
             Err(_) => vec![format!("{}: apid: no answer within {} s; is the node on, and port 50000 open?", node.name, LOOK.as_secs())],
         }
     });
     let mut failures: Vec<String> = futures::future::join_all(looks).await.into_iter().flatten().collect();
     if let Some(node) = nodes.first() {
-        failures.extend(timeout(LOOK, cluster(node)).await.unwrap_or_else(|_| vec![format!("{}: kubernetes: no answer within {} s", node.name, LOOK.as_secs())]));
+        failures.extend(
+            timeout(LOOK, cluster(node))
+                .await
+                .unwrap_or_else(|_| vec![format!("{}: kubernetes: no answer within {} s", node.name, LOOK.as_secs())]),
+        );
     }
     Ok(failures)
 }

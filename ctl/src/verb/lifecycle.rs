@@ -156,9 +156,11 @@ impl Wait {
             return Ok(());
         }
         eprintln!("{}: waiting for the reboot", node.name);
-        self.poll(node, "its boot to change and its API to answer", async || {
-            matches!(timeout(LOOK, boot_id(node)).await, Ok(Ok(now)) if now != before)
-        })
+        self.poll(
+            node,
+            "its boot to change and its API to answer",
+            async || matches!(timeout(LOOK, boot_id(node)).await, Ok(Ok(now)) if now != before),
+        )
         .await?;
         eprintln!("{}: rebooted", node.name);
         Ok(())
@@ -174,7 +176,12 @@ impl Wait {
         let deadline = Instant::now() + self.timeout;
         while *misses < 2 {
             if Instant::now() > deadline {
-                bail!("{} still answers after {} s; `orlopctl -n {} dmesg` tells what it waits for", node.name, self.timeout.as_secs(), node.name);
+                bail!(
+                    "{} still answers after {} s; `orlopctl -n {} dmesg` tells what it waits for",
+                    node.name,
+                    self.timeout.as_secs(),
+                    node.name
+                );
             }
             match timeout(LOOK, boot_id(node)).await {
                 Ok(Ok(_)) => *misses = 0,

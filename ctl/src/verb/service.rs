@@ -42,7 +42,13 @@ fn ago(at: Option<prost_types::Timestamp>) -> String {
     let now = jiff::Timestamp::now().as_second();
     let seconds = at.map_or(0, |t| (now - t.seconds).max(0));
     let (h, m, s) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    if h > 0 { format!("{h}h{m}m{s}s ago") } else if m > 0 { format!("{m}m{s}s ago") } else { format!("{s}s ago") }
+    if h > 0 {
+        format!("{h}h{m}m{s}s ago")
+    } else if m > 0 {
+        format!("{m}m{s}s ago")
+    } else {
+        format!("{s}s ago")
+    }
 }
 
 fn last_event(service: &pb::ServiceInfo) -> (String, String) {
@@ -100,9 +106,20 @@ impl Service {
                 show(node, service);
                 return Ok(Vec::new());
             }
-            Action::Start => machine.service_start(pb::ServiceStartRequest { id }).await?.into_inner().messages.into_iter().map(|m| m.resp).collect::<Vec<_>>(),
-            Action::Stop => machine.service_stop(pb::ServiceStopRequest { id }).await?.into_inner().messages.into_iter().map(|m| m.resp).collect(),
-            Action::Restart => machine.service_restart(pb::ServiceRestartRequest { id }).await?.into_inner().messages.into_iter().map(|m| m.resp).collect(),
+            Action::Start => machine
+                .service_start(pb::ServiceStartRequest { id })
+                .await?
+                .into_inner()
+                .messages
+                .into_iter()
+                .map(|m| m.resp)
+                .collect::<Vec<_>>(),
+            Action::Stop => {
+                machine.service_stop(pb::ServiceStopRequest { id }).await?.into_inner().messages.into_iter().map(|m| m.resp).collect()
+            }
+            Action::Restart => {
+                machine.service_restart(pb::ServiceRestartRequest { id }).await?.into_inner().messages.into_iter().map(|m| m.resp).collect()
+            }
         };
         for text in said {
             println!("{}: {text}", node.name);

@@ -88,7 +88,9 @@ fn expand(input: &DeriveInput) -> syn::Result<Tokens> {
     let fields = match &data.fields {
         Fields::Named(named) => named.named.iter().collect::<Vec<_>>(),
         Fields::Unit => Vec::new(),
-        Fields::Unnamed(_) => return Err(syn::Error::new(data.fields.span(), "`Inputs` needs named fields: their names appear in the graph")),
+        Fields::Unnamed(_) => {
+            return Err(syn::Error::new(data.fields.span(), "`Inputs` needs named fields: their names appear in the graph"));
+        }
     };
     let mut declarations = Vec::new();
     let mut reads = Vec::new();

@@ -151,7 +151,8 @@ pub(crate) fn resource_id(bytes: &[u8]) -> Result<&str, BadRecord> {
 /// The metadata of an encoded resource, without namespace and type, and its encoded spec.
 pub(crate) fn resource(bytes: &[u8]) -> Result<(Metadata, &[u8]), BadRecord> {
     let mut input = Input(bytes);
-    let mut meta = Metadata { id: input.text()?.into(), version: Version(input.number()?), owner: input.text()?.into(), ..Metadata::default() };
+    let mut meta =
+        Metadata { id: input.text()?.into(), version: Version(input.number()?), owner: input.text()?.into(), ..Metadata::default() };
     meta.phase = if input.byte()? == 1 { Phase::TearingDown } else { Phase::Running };
     meta.created = input.time()?;
     meta.updated = input.time()?;

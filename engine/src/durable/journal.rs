@@ -205,14 +205,7 @@ impl Journal {
             .map_err(|error| storage_error(self.disk.path(), &error))
     }
 
-    fn append_event(
-        &mut self,
-        tag: EventTag,
-        meta: &Metadata,
-        spec: &dyn Fn(&mut Vec<u8>),
-        number: u64,
-        at: Timestamp,
-    ) -> io::Result<()> {
+    fn append_event(&mut self, tag: EventTag, meta: &Metadata, spec: &dyn Fn(&mut Vec<u8>), number: u64, at: Timestamp) -> io::Result<()> {
         if self.broken {
             return Err(io::Error::other("an earlier write failed and could not be undone"));
         }

@@ -18,11 +18,11 @@ use std::path::Path;
 use resource::Kind;
 
 pub(crate) use self::codec::EventTag;
-#[cfg(any(test, feature = "testing"))]
-pub(crate) use self::{journal::Disk, replay::replay};
 pub(crate) use self::journal::{Dump, FileDisk, Journal, Source};
 pub use self::replay::OpenError;
 pub(crate) use self::replay::Parked;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use self::{journal::Disk, replay::replay};
 
 /// Opens the log in `directory`, or begins one of this `epoch`. Returns the epoch, the log, and the tables in it.
 pub(crate) fn open(directory: &Path, epoch: u64, history: usize) -> Result<(u64, Journal, BTreeMap<Kind, Parked>), OpenError> {
@@ -41,8 +41,7 @@ pub(crate) fn open(directory: &Path, epoch: u64, history: usize) -> Result<(u64,
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         Err(error) => return Err(io("read", &path)(error)),
     };
-    let replayed = replay::replay(&log, history)
-        .map_err(|(offset, what)| OpenError::Corrupt { path: path.clone(), offset, what })?;
+    let replayed = replay::replay(&log, history).map_err(|(offset, what)| OpenError::Corrupt { path: path.clone(), offset, what })?;
     let (epoch, length, numbers, tables) = match replayed {
         Some(r) => (r.epoch, r.length as u64, r.numbers, r.tables.into_iter().collect()),
         None => (epoch, 0, HashMap::new(), BTreeMap::new()),

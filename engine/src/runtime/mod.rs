@@ -17,10 +17,10 @@ use futures::future::{Either, select};
 use resource::Key;
 use tokio::task::JoinHandle;
 
-pub use self::schedule::{Next, Outcome, Pace, Schedule};
-pub use self::status::{ControllerStatus, Explanation, Origin, Stored};
 pub(crate) use self::core::Core;
+pub use self::schedule::{Next, Outcome, Pace, Schedule};
 use self::slot::Call;
+pub use self::status::{ControllerStatus, Explanation, Origin, Stored};
 use crate::context::TokioSpawner;
 use crate::controller::Controller;
 use crate::graph::{Graph, GraphError};

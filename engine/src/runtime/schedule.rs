@@ -23,12 +23,7 @@ pub struct Pace {
 
 impl Default for Pace {
     fn default() -> Self {
-        Self {
-            retry_first: Duration::from_millis(100),
-            retry_most: Duration::from_secs(30),
-            burst: 200,
-            runs_per_second: 50,
-        }
+        Self { retry_first: Duration::from_millis(100), retry_most: Duration::from_secs(30), burst: 200, runs_per_second: 50 }
     }
 }
 

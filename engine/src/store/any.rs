@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use resource::{AnyResource, Error, Kind, Name, Phase, Resource, Spec};
 
+use super::Store;
 use super::errors::{self, Site};
+use super::history::HistoryEntry;
 use super::rows::{Applied, Listener, Rows, WantedRow};
 use super::watch::{AnyWatch, Start, Watch};
-use super::history::HistoryEntry;
-use super::Store;
 use crate::durable::Dump;
 use crate::trigger::Trigger;
 use crate::wanted::WantedItem;
@@ -119,7 +119,9 @@ impl<T: Spec> AnyRows for Rows<T> {
 
     fn apply_any(&self, item: WantedItem, owner: &Name) -> Result<Applied, Error> {
         let WantedItem { id, spec, labels, annotations, .. } = item;
-        let spec = spec.downcast::<T>().map_err(|_| errors::foreign(Site { namespace: &self.namespace, type_: &self.type_, id: &id }, "another kind"))?;
+        let spec = spec
+            .downcast::<T>()
+            .map_err(|_| errors::foreign(Site { namespace: &self.namespace, type_: &self.type_, id: &id }, "another kind"))?;
         self.apply(WantedRow { id: &id, spec: *spec, labels, annotations, owner })
     }
 

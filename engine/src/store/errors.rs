@@ -23,9 +23,9 @@ pub(crate) fn check_id(site: Site<'_>) -> Result<(), Error> {
     let (namespace, type_) = (site.namespace, site.type_);
     match site.id.len() {
         0 => Err(Error::Invalid(format!("a resource of kind {namespace}/{type_} was given an empty id"))),
-        n if n > LONGEST_ID => {
-            Err(Error::Invalid(format!("a resource of kind {namespace}/{type_} was given an id of {n} bytes; at most {LONGEST_ID} are allowed")))
-        }
+        n if n > LONGEST_ID => Err(Error::Invalid(format!(
+            "a resource of kind {namespace}/{type_} was given an id of {n} bytes; at most {LONGEST_ID} are allowed"
+        ))),
         _ => Ok(()),
     }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use resource::{Error, Kind, Name, Phase, Resource, Spec};
 
-use super::history::HistoryEntry;
 use super::any::AnyRows;
+use super::history::HistoryEntry;
 use super::rows::Rows;
 use super::watch::{Start, Watch};
 use crate::inputs::Many;

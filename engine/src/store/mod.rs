@@ -31,7 +31,6 @@ pub use self::watch::{FellBehind, Happened, Position, Seen, Start, Watch};
 use crate::clock::{Clock, SystemClock};
 use crate::durable::{Dump, Journal, OpenError, Parked, Source, open};
 
-
 /// A store. Cheap to clone; all clones are the same store.
 #[derive(Clone)]
 pub struct Store {
@@ -244,7 +243,9 @@ impl Store {
         };
         match found.into_any().downcast() {
             Ok(rows) => rows,
-            Err(_) => panic!("two Rust types claim the resource type {} (one is {}); give one another name", T::TYPE, std::any::type_name::<T>()),
+            Err(_) => {
+                panic!("two Rust types claim the resource type {} (one is {}); give one another name", T::TYPE, std::any::type_name::<T>())
+            }
         }
     }
 

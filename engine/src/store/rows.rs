@@ -419,12 +419,12 @@ impl<T: Spec> Rows<T> {
         for event in events {
             let change = match event.tag {
                 EventTag::Destroyed => std::str::from_utf8(&event.bytes).ok().and_then(|id| map.remove(id)).map(Change::Destroyed),
-                EventTag::Created | EventTag::Updated => decode(&event.bytes).map(|new| {
-                    match map.insert(new.meta.id.clone(), Arc::clone(&new)) {
+                EventTag::Created | EventTag::Updated => {
+                    decode(&event.bytes).map(|new| match map.insert(new.meta.id.clone(), Arc::clone(&new)) {
                         Some(old) => Change::Updated { old, new },
                         None => Change::Created(new),
-                    }
-                }),
+                    })
+                }
             };
             match change {
                 Some(change) => drop(ring.push(Logged { at: event.at, change })),

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use futures::Stream;
 use futures::future::BoxFuture;
 use resource::{
-    AnyResource, Bookmark, CreateOptions, DestroyOptions, Error, Event, EventKind, Key, Kind, ListOptions, State, UpdateOptions, WatchKindOptions,
-    WatchOptions, WatchStream,
+    AnyResource, Bookmark, CreateOptions, DestroyOptions, Error, Event, EventKind, Key, Kind, ListOptions, State, UpdateOptions,
+    WatchKindOptions, WatchOptions, WatchStream,
 };
 
 use super::any::AnyRows;
@@ -142,7 +142,9 @@ fn start(bootstrap: bool, tail: u32, from: Option<&Bookmark>) -> Result<Option<S
         (false, 0, Some(from)) => Ok(Some(Start::After(from.clone()))),
         (_, 0, None) => Ok(None),
         (false, tail, None) => Ok(Some(Start::Tail(tail as usize))),
-        _ => Err(Error::Invalid("a watch begins with the contents, with past events or after a bookmark: give only one of the three".to_owned())),
+        _ => Err(Error::Invalid(
+            "a watch begins with the contents, with past events or after a bookmark: give only one of the three".to_owned(),
+        )),
     }
 }
 

@@ -503,8 +503,7 @@ impl Machine {
         self.note("the process dies and starts again".to_owned());
         self.tasks.clear();
         self.spawner.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        let (store, core) =
-            start(&self.simulation, &self.random, &self.clock, &self.disk, &self.spawner, &self.host, scenario);
+        let (store, core) = start(&self.simulation, &self.random, &self.clock, &self.disk, &self.spawner, &self.host, scenario);
         self.store = store;
         self.core = core;
     }

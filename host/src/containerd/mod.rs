@@ -212,7 +212,8 @@ impl Containerd {
         let mut manifest = self.json(&target.digest).await?;
         if let Some(entries) = manifest["manifests"].as_array() {
             let ours = entries.iter().find(|m| m["platform"]["architecture"] == "amd64" && m["platform"]["os"] == "linux");
-            let digest = ours.or(entries.first()).and_then(|m| m["digest"].as_str()).ok_or_else(|| bad("has no manifest for linux/amd64"))?;
+            let digest =
+                ours.or(entries.first()).and_then(|m| m["digest"].as_str()).ok_or_else(|| bad("has no manifest for linux/amd64"))?;
             manifest = self.json(digest).await?;
         }
         let config = self.json(manifest["config"]["digest"].as_str().ok_or_else(|| bad("its manifest names no configuration"))?).await?;
@@ -240,8 +241,10 @@ impl Containerd {
         let key = format!("orlop-{id}");
         let mut snapshots = SnapshotsClient::new(self.channel.clone());
         let prepare = PrepareSnapshotRequest { snapshotter: SNAPSHOTTER.into(), key: key.clone(), parent, labels: HashMap::new() };
-        let rootfs = snapshots.prepare(self.request(prepare, CALL)).await.map_err(|s| Error::call(format!("prepare the root of {id}"), &s))?;
-        let options = Any { type_url: "containerd.runc.v1.Options".into(), value: RuncOptions { shim_cgroup: SHIM_CGROUP.into() }.encode_to_vec() };
+        let rootfs =
+            snapshots.prepare(self.request(prepare, CALL)).await.map_err(|s| Error::call(format!("prepare the root of {id}"), &s))?;
+        let options =
+            Any { type_url: "containerd.runc.v1.Options".into(), value: RuncOptions { shim_cgroup: SHIM_CGROUP.into() }.encode_to_vec() };
         let container = Container {
             id: id.to_owned(),
             labels: HashMap::from([(HASH_LABEL.to_owned(), format!("{hash:016x}"))]),
@@ -357,7 +360,8 @@ impl Containerd {
     /// When containerd does not answer.
     pub async fn containers(&self) -> Result<Vec<Container>, Error> {
         let mut client = ContainersClient::new(self.channel.clone());
-        let answer = client.list(self.request(ListContainersRequest::default(), CALL)).await.map_err(|s| Error::call("list containers", &s))?;
+        let answer =
+            client.list(self.request(ListContainersRequest::default(), CALL)).await.map_err(|s| Error::call("list containers", &s))?;
         Ok(answer.into_inner().containers)
     }
 

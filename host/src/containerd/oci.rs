@@ -37,11 +37,46 @@ pub struct Parameters<'a> {
 
 /// The capabilities by their numbers.
 const CAPABILITIES: [&str; 41] = [
-    "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETGID", "CAP_SETUID", "CAP_SETPCAP",
-    "CAP_LINUX_IMMUTABLE", "CAP_NET_BIND_SERVICE", "CAP_NET_BROADCAST", "CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_IPC_LOCK", "CAP_IPC_OWNER",
-    "CAP_SYS_MODULE", "CAP_SYS_RAWIO", "CAP_SYS_CHROOT", "CAP_SYS_PTRACE", "CAP_SYS_PACCT", "CAP_SYS_ADMIN", "CAP_SYS_BOOT", "CAP_SYS_NICE",
-    "CAP_SYS_RESOURCE", "CAP_SYS_TIME", "CAP_SYS_TTY_CONFIG", "CAP_MKNOD", "CAP_LEASE", "CAP_AUDIT_WRITE", "CAP_AUDIT_CONTROL", "CAP_SETFCAP",
-    "CAP_MAC_OVERRIDE", "CAP_MAC_ADMIN", "CAP_SYSLOG", "CAP_WAKE_ALARM", "CAP_BLOCK_SUSPEND", "CAP_AUDIT_READ", "CAP_PERFMON", "CAP_BPF",
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_DAC_READ_SEARCH",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETPCAP",
+    "CAP_LINUX_IMMUTABLE",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_BROADCAST",
+    "CAP_NET_ADMIN",
+    "CAP_NET_RAW",
+    "CAP_IPC_LOCK",
+    "CAP_IPC_OWNER",
+    "CAP_SYS_MODULE",
+    "CAP_SYS_RAWIO",
+    "CAP_SYS_CHROOT",
+    "CAP_SYS_PTRACE",
+    "CAP_SYS_PACCT",
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_BOOT",
+    "CAP_SYS_NICE",
+    "CAP_SYS_RESOURCE",
+    "CAP_SYS_TIME",
+    "CAP_SYS_TTY_CONFIG",
+    "CAP_MKNOD",
+    "CAP_LEASE",
+    "CAP_AUDIT_WRITE",
+    "CAP_AUDIT_CONTROL",
+    "CAP_SETFCAP",
+    "CAP_MAC_OVERRIDE",
+    "CAP_MAC_ADMIN",
+    "CAP_SYSLOG",
+    "CAP_WAKE_ALARM",
+    "CAP_BLOCK_SUSPEND",
+    "CAP_AUDIT_READ",
+    "CAP_PERFMON",
+    "CAP_BPF",
     "CAP_CHECKPOINT_RESTORE",
 ];
 
@@ -148,7 +183,15 @@ pub fn runtime_spec(image: &ImageConfig, with: &Parameters<'_>) -> Value {
         spec["process"]["oomScoreAdj"] = json!(score);
     }
     if !container.privileged {
-        spec["linux"]["maskedPaths"] = json!(["/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list", "/proc/sched_debug", "/sys/firmware"]);
+        spec["linux"]["maskedPaths"] = json!([
+            "/proc/acpi",
+            "/proc/kcore",
+            "/proc/keys",
+            "/proc/latency_stats",
+            "/proc/timer_list",
+            "/proc/sched_debug",
+            "/sys/firmware"
+        ]);
         spec["linux"]["readonlyPaths"] = json!(["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]);
     }
     spec
@@ -168,7 +211,18 @@ mod tests {
     }
 
     fn spec(container: &Container, args: &[String], env: &[String]) -> Value {
-        runtime_spec(&image(), &Parameters { container, args, env, cgroup: "podruntime/etcd", oom_score_adj: None, nofile: 1024, all_capabilities: &["CAP_CHOWN"] })
+        runtime_spec(
+            &image(),
+            &Parameters {
+                container,
+                args,
+                env,
+                cgroup: "podruntime/etcd",
+                oom_score_adj: None,
+                nofile: 1024,
+                all_capabilities: &["CAP_CHOWN"],
+            },
+        )
     }
 
     #[test]
@@ -215,11 +269,19 @@ mod tests {
     #[test]
     fn a_mount_without_a_file_system_is_a_bind_mount() {
         let container = Container {
-            mounts: vec![Mount { destination: "/var/lib/etcd".into(), source: "/var/lib/etcd".into(), fs: String::new(), options: vec!["rw".into()] }],
+            mounts: vec![Mount {
+                destination: "/var/lib/etcd".into(),
+                source: "/var/lib/etcd".into(),
+                fs: String::new(),
+                options: vec!["rw".into()],
+            }],
             ..Container::default()
         };
         let spec = spec(&container, &[], &[]);
         let last = spec["mounts"].as_array().and_then(|m| m.last()).cloned();
-        assert_eq!(last, Some(json!({"destination": "/var/lib/etcd", "source": "/var/lib/etcd", "type": "bind", "options": ["rbind", "rw"]})));
+        assert_eq!(
+            last,
+            Some(json!({"destination": "/var/lib/etcd", "source": "/var/lib/etcd", "type": "bind", "options": ["rbind", "rw"]}))
+        );
     }
 }

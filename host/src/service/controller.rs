@@ -52,9 +52,15 @@ fn wishes(input: &In) -> BTreeMap<String, Wish> {
 
 /// What the conditions of services are looked up in.
 fn world(input: &In, reports: &BTreeMap<String, ServiceStatus>) -> World {
-    let up = |spec: &&Arc<resource::Resource<ServiceSpec>>| reports.get(spec.meta.id.as_str()).is_some_and(|status| is_up(&spec.spec, status));
+    let up =
+        |spec: &&Arc<resource::Resource<ServiceSpec>>| reports.get(spec.meta.id.as_str()).is_some_and(|status| is_up(&spec.spec, status));
     let network = input.network.spec().map(|n| {
-        let parts = [("addresses", n.address_ready), ("connectivity", n.connectivity_ready), ("hostname", n.hostname_ready), ("etcfiles", n.etc_files_ready)];
+        let parts = [
+            ("addresses", n.address_ready),
+            ("connectivity", n.connectivity_ready),
+            ("hostname", n.hostname_ready),
+            ("etcfiles", n.etc_files_ready),
+        ];
         parts.iter().filter(|(_, ready)| *ready).map(|(name, _)| (*name).to_owned()).collect::<BTreeSet<_>>()
     });
     World {
@@ -123,7 +129,8 @@ mod tests {
     #[test]
     fn unmet_conditions_are_named() {
         let world = world(&input(Many::default()), &BTreeMap::new());
-        let conditions = [Condition::network("addresses"), Condition::network("connectivity"), Condition::time(), Condition::service("cri")];
+        let conditions =
+            [Condition::network("addresses"), Condition::network("connectivity"), Condition::time(), Condition::service("cri")];
         assert_eq!(world.unmet(&conditions), ["network connectivity", "time sync", "service \"cri\" to be up"]);
     }
 

@@ -285,7 +285,8 @@ impl Driver {
         self.status.last_message = result.err().unwrap_or_default();
         if changed {
             self.status.last_change = Some(Timestamp::now());
-            let text = if healthy { "Health check successful".to_owned() } else { format!("Health check failed: {}", self.status.last_message) };
+            let text =
+                if healthy { "Health check successful".to_owned() } else { format!("Health check failed: {}", self.status.last_message) };
             self.note(text);
             (self.report)(&self.id, self.snapshot());
         }

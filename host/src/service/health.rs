@@ -45,7 +45,9 @@ pub async fn probe(check: &HealthCheck) -> Result<(), String> {
             other => Err(format!("unknown health probe {other}")),
         }
     };
-    tokio::time::timeout(limit, probe).await.unwrap_or_else(|_| Err(format!("no answer from {} within {} ms", check.target, limit.as_millis())))
+    tokio::time::timeout(limit, probe)
+        .await
+        .unwrap_or_else(|_| Err(format!("no answer from {} within {} ms", check.target, limit.as_millis())))
 }
 
 /// The status code of an HTTP answer's first line.

@@ -3,7 +3,6 @@
 //! [`machine`] decides, [`driver`] acts for one service through a [`runner::Runner`], [`Supervisor`] holds the drivers, and
 //! [`controller`] joins all that to resources. A supervisor that starts anew adopts what it finds running.
 
-
 pub mod controller;
 pub mod driver;
 pub mod health;

@@ -63,7 +63,13 @@ impl Containers {
     /// Containers of the containerd at `socket`.
     #[must_use]
     pub fn new(socket: &Path, may_lower_oom_score: bool, nofile: u64) -> Arc<Self> {
-        Arc::new(Self { socket: socket.to_owned(), connection: Mutex::new(None), may_lower_oom_score, nofile, capabilities: own_capabilities() })
+        Arc::new(Self {
+            socket: socket.to_owned(),
+            connection: Mutex::new(None),
+            may_lower_oom_score,
+            nofile,
+            capabilities: own_capabilities(),
+        })
     }
 
     /// The connection, made on first use. The channel reconnects by itself when containerd was started again.

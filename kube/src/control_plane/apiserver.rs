@@ -63,11 +63,8 @@ impl ApiServerArgs {
     pub fn build(&self) -> Result<Vec<String>, ArgError> {
         let secret = |file: &str| format!("{POD_SECRETS}/{API_SERVER}/{file}");
         let config = |file: &str| format!("{POD_CONFIG}/{API_SERVER}/{file}");
-        let issuers: Vec<String> = std::iter::once(&self.issuer)
-            .chain(&self.accepted_issuers)
-            .filter(|issuer| !issuer.is_empty())
-            .cloned()
-            .collect();
+        let issuers: Vec<String> =
+            std::iter::once(&self.issuer).chain(&self.accepted_issuers).filter(|issuer| !issuer.is_empty()).cloned().collect();
         let audiences = if self.audiences.is_empty() { &issuers } else { &self.audiences };
         let mut args = Args::new()
             .with("admission-control-config-file", config("admission-control-config.yaml"))
@@ -126,9 +123,7 @@ impl ApiServerArgs {
     /// Flags and file exclude each other in kube-apiserver: a user who sets one of the flags has
     /// chosen flags.
     fn authorizes_by_flags(&self) -> bool {
-        self.extra
-            .keys()
-            .any(|name| name == "authorization-mode" || name.starts_with("authorization-webhook-"))
+        self.extra.keys().any(|name| name == "authorization-mode" || name.starts_with("authorization-webhook-"))
     }
 }
 
@@ -150,15 +145,15 @@ pub fn static_pod(input: &PodInput, port: u16, startup_probes: bool) -> Value {
     container.insert("image".into(), json!(input.image));
     container.insert("command".into(), json!(input.command(API_SERVER)));
     container.insert("env".into(), json!(env));
-    container.insert("ports".into(), json!([{
-        "name": "https", "containerPort": port, "hostPort": port, "protocol": "TCP",
-    }]));
+    container.insert(
+        "ports".into(),
+        json!([{
+            "name": "https", "containerPort": port, "hostPort": port, "protocol": "TCP",
+        }]),
+    );
     container.insert("volumeMounts".into(), json!(mounts));
     container.insert("resources".into(), input.resources("200m", "512Mi"));
-    container.insert(
-        "securityContext".into(),
-        pod::container_security(&["NET_BIND_SERVICE"]),
-    );
+    container.insert("securityContext".into(), pod::container_security(&["NET_BIND_SERVICE"]));
     if startup_probes {
         Probes {
             startup: HttpProbe { path: "/livez", port },
@@ -236,9 +231,7 @@ mod tests {
     fn legacy_authentication_and_authorization_by_flags() {
         let mut input = defaults();
         input.use_authentication_config = false;
-        input
-            .extra
-            .insert("authorization-mode".into(), vec!["Webhook".into()]);
+        input.extra.insert("authorization-mode".into(), vec!["Webhook".into()]);
         let args = input.build().unwrap();
         assert!(args.contains(&"--anonymous-auth=false".to_owned()));
         assert!(args.contains(&"--authorization-mode=Node,RBAC,Webhook".to_owned()));
@@ -251,17 +244,8 @@ mod tests {
         let mut input = defaults();
         input.accepted_issuers = vec!["https://old".into()];
         let args = input.build().unwrap();
-        let issuers: Vec<_> = args
-            .iter()
-            .filter(|a| a.starts_with("--service-account-issuer="))
-            .collect();
-        assert_eq!(
-            issuers,
-            [
-                "--service-account-issuer=https://10.5.0.2:6443",
-                "--service-account-issuer=https://old"
-            ]
-        );
+        let issuers: Vec<_> = args.iter().filter(|a| a.starts_with("--service-account-issuer=")).collect();
+        assert_eq!(issuers, ["--service-account-issuer=https://10.5.0.2:6443", "--service-account-issuer=https://old"]);
         assert!(args.contains(&"--api-audiences=https://10.5.0.2:6443,https://old".to_owned()));
     }
 

@@ -92,25 +92,18 @@ pub fn static_pod(input: &PodInput) -> Value {
     container.insert("image".into(), json!(input.image));
     container.insert("command".into(), json!(input.command(CONTROLLER_MANAGER)));
     container.insert("env".into(), json!(input.env()));
-    container.insert("ports".into(), json!([{
-        "name": "https", "containerPort": PORT, "hostPort": PORT, "protocol": "TCP",
-    }]));
+    container.insert(
+        "ports".into(),
+        json!([{
+            "name": "https", "containerPort": PORT, "hostPort": PORT, "protocol": "TCP",
+        }]),
+    );
     container.insert("volumeMounts".into(), json!(mounts));
     container.insert("resources".into(), input.resources("50m", "256Mi"));
     container.insert("securityContext".into(), pod::container_security(&[]));
-    Probes {
-        startup: HttpProbe { path: "/healthz", port: PORT },
-        liveness: HttpProbe { path: "/healthz", port: PORT },
-        readiness: None,
-    }
-    .insert_into(&mut container);
-    pod::assemble(
-        CONTROLLER_MANAGER,
-        CONTROLLER_MANAGER_UID,
-        input,
-        Value::Object(container),
-        volumes,
-    )
+    Probes { startup: HttpProbe { path: "/healthz", port: PORT }, liveness: HttpProbe { path: "/healthz", port: PORT }, readiness: None }
+        .insert_into(&mut container);
+    pod::assemble(CONTROLLER_MANAGER, CONTROLLER_MANAGER_UID, input, Value::Object(container), volumes)
 }
 
 #[cfg(test)]
@@ -162,10 +155,7 @@ mod tests {
         assert!(args.contains(&"--node-cidr-mask-size-ipv4=24".to_owned()));
         assert!(args.contains(&"--node-cidr-mask-size-ipv6=64".to_owned()));
         assert!(args.contains(&"--cluster-cidr=10.244.0.0/16,fd00:10:244::/56".to_owned()));
-        let v6 = ControllerManagerArgs {
-            pod_cidrs: vec!["fd00:10:244::/56".into()],
-            ..both
-        };
+        let v6 = ControllerManagerArgs { pod_cidrs: vec!["fd00:10:244::/56".into()], ..both };
         assert!(!v6.build().unwrap().iter().any(|a| a.contains("mask-size-ipv4")));
     }
 }

@@ -27,10 +27,7 @@ pub struct Authorizer {
 
 /// AdmissionConfiguration.
 pub fn admission(plugins: &[AdmissionPlugin]) -> Value {
-    let plugins: Vec<Value> = plugins
-        .iter()
-        .map(|plugin| json!({"name": plugin.name, "configuration": plugin.configuration}))
-        .collect();
+    let plugins: Vec<Value> = plugins.iter().map(|plugin| json!({"name": plugin.name, "configuration": plugin.configuration})).collect();
     json!({
         "apiVersion": "apiserver.config.k8s.io/v1",
         "kind": "AdmissionConfiguration",
@@ -81,11 +78,7 @@ pub fn legacy_authorizers(configured: &[Authorizer]) -> Vec<Authorizer> {
     let mut list: Vec<Authorizer> = ["Node", "RBAC"]
         .into_iter()
         .filter(|kind| !configured.iter().any(|authorizer| authorizer.kind == *kind))
-        .map(|kind| Authorizer {
-            kind: kind.to_owned(),
-            name: kind.to_ascii_lowercase(),
-            webhook: Map::new(),
-        })
+        .map(|kind| Authorizer { kind: kind.to_owned(), name: kind.to_ascii_lowercase(), webhook: Map::new() })
         .collect();
     list.extend(configured.iter().cloned());
     list
@@ -145,27 +138,17 @@ mod tests {
 
     #[test]
     fn an_empty_audit_policy_logs_metadata() {
-        assert_eq!(
-            audit_policy(&Map::new()),
-            json!({"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [{"level": "Metadata"}]})
-        );
+        assert_eq!(audit_policy(&Map::new()), json!({"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [{"level": "Metadata"}]}));
     }
 
     #[test]
     fn legacy_authorizers_inject_what_is_missing() {
         let webhook = Authorizer { kind: "Webhook".into(), name: "w".into(), webhook: Map::new() };
         let rbac = Authorizer { kind: "RBAC".into(), name: "mine".into(), webhook: Map::new() };
-        let kinds: Vec<_> = legacy_authorizers(&[webhook, rbac])
-            .into_iter()
-            .map(|a| (a.kind, a.name))
-            .collect();
+        let kinds: Vec<_> = legacy_authorizers(&[webhook, rbac]).into_iter().map(|a| (a.kind, a.name)).collect();
         assert_eq!(
             kinds,
-            [
-                ("Node".to_owned(), "node".to_owned()),
-                ("Webhook".to_owned(), "w".to_owned()),
-                ("RBAC".to_owned(), "mine".to_owned())
-            ]
+            [("Node".to_owned(), "node".to_owned()), ("Webhook".to_owned(), "w".to_owned()), ("RBAC".to_owned(), "mine".to_owned())]
         );
     }
 }

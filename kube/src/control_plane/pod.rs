@@ -51,9 +51,7 @@ pub struct PodInput {
 
 impl PodInput {
     pub(crate) fn command(&self, component: &str) -> Vec<String> {
-        std::iter::once(format!("/usr/local/bin/{component}"))
-            .chain(self.args.iter().cloned())
-            .collect()
+        std::iter::once(format!("/usr/local/bin/{component}")).chain(self.args.iter().cloned()).collect()
     }
 
     /// The user's environment, and a limit for Go's heap where the container has a memory limit:
@@ -66,9 +64,7 @@ impl PodInput {
         for (name, value) in &self.environment {
             env.insert(name, value.clone());
         }
-        env.into_iter()
-            .map(|(name, value)| json!({"name": name, "value": value}))
-            .collect()
+        env.into_iter().map(|(name, value)| json!({"name": name, "value": value})).collect()
     }
 
     pub(crate) fn resources(&self, cpu: &str, memory: &str) -> Value {
@@ -141,17 +137,11 @@ pub(crate) fn secrets_mount(component: &str) -> Value {
 }
 
 pub(crate) fn own_volumes(component: &str) -> Vec<Value> {
-    vec![
-        secrets_volume(component),
-        host_path("config", &format!("{POD_CONFIG}/{component}")),
-    ]
+    vec![secrets_volume(component), host_path("config", &format!("{POD_CONFIG}/{component}"))]
 }
 
 pub(crate) fn own_mounts(component: &str) -> Vec<Value> {
-    vec![
-        secrets_mount(component),
-        mount("config", &format!("{POD_CONFIG}/{component}"), true),
-    ]
+    vec![secrets_mount(component), mount("config", &format!("{POD_CONFIG}/{component}"), true)]
 }
 
 pub(crate) fn container_security(add: &[&str]) -> Value {
@@ -167,21 +157,12 @@ pub(crate) fn container_security(add: &[&str]) -> Value {
     })
 }
 
-pub(crate) fn assemble(
-    component: &str,
-    uid: u32,
-    input: &PodInput,
-    container: Value,
-    volumes: Vec<Value>,
-) -> Value {
+pub(crate) fn assemble(component: &str, uid: u32, input: &PodInput, container: Value, volumes: Vec<Value>) -> Value {
     let mut annotations = Map::new();
     annotations.insert("talos.dev/config-version".into(), json!(input.config_version));
     annotations.insert("talos.dev/secrets-version".into(), json!(input.secrets_version));
     if !input.config_file_version.is_empty() {
-        annotations.insert(
-            "talos.dev/config-file-version".into(),
-            json!(input.config_file_version),
-        );
+        annotations.insert("talos.dev/config-file-version".into(), json!(input.config_file_version));
     }
     let mut labels = Map::new();
     labels.insert("tier".into(), json!("control-plane"));
@@ -235,9 +216,7 @@ pub fn minor_of(image: &str) -> Option<u32> {
 
 fn is_label_value(text: &str) -> bool {
     text.len() <= 63
-        && text
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
         && text.starts_with(|c: char| c.is_ascii_alphanumeric())
         && text.ends_with(|c: char| c.is_ascii_alphanumeric())
 }
@@ -263,10 +242,7 @@ pub fn bytes_of(quantity: &str) -> Option<u64> {
         ("P", 1_000_000_000_000_000),
     ];
     let quantity = quantity.trim();
-    let (number, unit) = UNITS
-        .iter()
-        .find_map(|(suffix, unit)| Some((quantity.strip_suffix(suffix)?, *unit)))
-        .unwrap_or((quantity, 1));
+    let (number, unit) = UNITS.iter().find_map(|(suffix, unit)| Some((quantity.strip_suffix(suffix)?, *unit))).unwrap_or((quantity, 1));
     if let Ok(whole) = number.parse::<u64>() {
         return whole.checked_mul(unit);
     }

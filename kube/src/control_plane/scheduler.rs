@@ -42,9 +42,7 @@ pub fn config(user: &Map<String, Value>) -> Value {
     let mut config = user.clone();
     config.insert("apiVersion".into(), json!("kubescheduler.config.k8s.io/v1"));
     config.insert("kind".into(), json!("KubeSchedulerConfiguration"));
-    let connection = config
-        .entry("clientConnection")
-        .or_insert_with(|| json!({}));
+    let connection = config.entry("clientConnection").or_insert_with(|| json!({}));
     if !connection.is_object() {
         *connection = json!({});
     }
@@ -57,11 +55,7 @@ pub fn config(user: &Map<String, Value>) -> Value {
 /// The static pod. Versions before 1.31 serve `/healthz` only.
 pub fn static_pod(input: &PodInput) -> Value {
     let split = pod::minor_of(&input.image).is_none_or(|minor| minor >= 31);
-    let (live, ready) = if split {
-        ("/livez", "/readyz")
-    } else {
-        ("/healthz", "/healthz")
-    };
+    let (live, ready) = if split { ("/livez", "/readyz") } else { ("/healthz", "/healthz") };
     let mut volumes = pod::own_volumes(SCHEDULER);
     let mut mounts = pod::own_mounts(SCHEDULER);
     input.extend_volumes(&mut volumes, &mut mounts);
@@ -71,9 +65,12 @@ pub fn static_pod(input: &PodInput) -> Value {
     container.insert("image".into(), json!(input.image));
     container.insert("command".into(), json!(input.command(SCHEDULER)));
     container.insert("env".into(), json!(input.env()));
-    container.insert("ports".into(), json!([{
-        "name": "https", "containerPort": PORT, "hostPort": PORT, "protocol": "TCP",
-    }]));
+    container.insert(
+        "ports".into(),
+        json!([{
+            "name": "https", "containerPort": PORT, "hostPort": PORT, "protocol": "TCP",
+        }]),
+    );
     container.insert("volumeMounts".into(), json!(mounts));
     container.insert("resources".into(), input.resources("10m", "64Mi"));
     container.insert("securityContext".into(), pod::container_security(&[]));

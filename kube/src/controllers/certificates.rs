@@ -26,10 +26,7 @@ const LOOK: Duration = Duration::from_secs(3600);
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CertificateError {
     #[error("{which}: {source}")]
-    Pki {
-        which: &'static str,
-        source: pki::Error,
-    },
+    Pki { which: &'static str, source: pki::Error },
     #[error("{which} has no certificate or key")]
     Missing { which: &'static str },
 }
@@ -81,9 +78,7 @@ fn keep_or_issue(
     {
         return Ok(current.clone());
     }
-    let issued = authority
-        .issue(wanted, now)
-        .map_err(|source| CertificateError::Pki { which, source })?;
+    let issued = authority.issue(wanted, now).map_err(|source| CertificateError::Pki { which, source })?;
     Ok(pair_of(&issued))
 }
 
@@ -101,9 +96,7 @@ pub(crate) fn now(ctx: &Context) -> Timestamp {
 }
 
 pub(crate) fn addresses(list: &One<NodeAddress>) -> Vec<IpAddr> {
-    list.spec()
-        .map(|list| list.addresses.iter().map(|net| net.addr()).collect())
-        .unwrap_or_default()
+    list.spec().map(|list| list.addresses.iter().map(|net| net.addr()).collect()).unwrap_or_default()
 }
 
 /// Inputs of [`CertSans`].
@@ -165,11 +158,7 @@ fn cert_sans(root: &kinds::KubernetesRootSecret, hostname: &HostnameStatus, own:
 }
 
 fn fqdn(hostname: &HostnameStatus) -> String {
-    if hostname.domainname.is_empty() {
-        hostname.hostname.clone()
-    } else {
-        format!("{}.{}", hostname.hostname, hostname.domainname)
-    }
+    if hostname.domainname.is_empty() { hostname.hostname.clone() } else { format!("{}.{}", hostname.hostname, hostname.domainname) }
 }
 
 fn dedup<T: PartialEq>(list: &mut Vec<T>) {
@@ -230,13 +219,7 @@ impl Controller for DynamicCerts {
         let aggregator = ca("the aggregator's authority", root.aggregator_ca.as_ref())?;
         let current = input.current.spec();
         let server = pki::profile::kube_api_server(sans(&names.ips, &names.dns_names));
-        let mut api_server = keep_or_issue(
-            "kube-apiserver",
-            current.and_then(|c| c.api_server.as_ref()),
-            &issuing,
-            &server,
-            now,
-        )?;
+        let mut api_server = keep_or_issue("kube-apiserver", current.and_then(|c| c.api_server.as_ref()), &issuing, &server, now)?;
         // Clients that know the root of a chain only need the authority's own certificate with it.
         let leaf = text(&api_server.crt);
         let authority = issuing.certificate().to_pem();
@@ -306,18 +289,12 @@ impl Controller for KubernetesSecrets {
         let local = root.local_endpoint.as_ref().map(|url| url.as_str().to_owned()).unwrap_or_default();
         let global = root.endpoint.as_ref().map(|url| url.as_str().to_owned()).unwrap_or_default();
         let current = input.current.spec().cloned().unwrap_or_default();
-        let make = |user: &str, server: &str, request: &Request, before: &str| {
-            kubeconfig(root, &issuing, user, server, request, before, now)
-        };
+        let make =
+            |user: &str, server: &str, request: &Request, before: &str| kubeconfig(root, &issuing, user, server, request, before, now);
         Ok(Wanted::new().with(
             "k8s-certs",
             kinds::KubernetesSecret {
-                scheduler_kubeconfig: make(
-                    "system:kube-scheduler",
-                    &local,
-                    &pki::profile::scheduler(),
-                    &current.scheduler_kubeconfig,
-                )?,
+                scheduler_kubeconfig: make("system:kube-scheduler", &local, &pki::profile::scheduler(), &current.scheduler_kubeconfig)?,
                 controller_manager_kubeconfig: make(
                     "system:kube-controller-manager",
                     &local,
@@ -346,11 +323,7 @@ fn kubeconfig(
     before: &str,
     now: Timestamp,
 ) -> Result<String, CertificateError> {
-    let bundle: String = root
-        .accepted_cas
-        .iter()
-        .map(|cert| format!("{}\n", text(&cert.crt).trim_end()))
-        .collect();
+    let bundle: String = root.accepted_cas.iter().map(|cert| format!("{}\n", text(&cert.crt).trim_end())).collect();
     let file = |certificate: Vec<u8>, key: Vec<u8>| Kubeconfig {
         cluster: root.name.clone(),
         user: user.to_owned(),
@@ -367,9 +340,7 @@ fn kubeconfig(
             return Ok(same);
         }
     }
-    let issued = issuing
-        .issue(request, now)
-        .map_err(|source| CertificateError::Pki { which: "a kubeconfig's certificate", source })?;
+    let issued = issuing.issue(request, now).map_err(|source| CertificateError::Pki { which: "a kubeconfig's certificate", source })?;
     Ok(file(issued.cert.as_bytes().to_vec(), issued.key.as_bytes().to_vec()).to_yaml())
 }
 
@@ -419,9 +390,7 @@ impl Controller for EtcdSecrets {
         let mut names = vec![hostname.hostname.clone(), fqdn(hostname)];
         dedup(&mut names);
         let names = sans(&addresses(&input.addresses), &names);
-        let issue = |which, before: Option<&PemPair>, request: &Request| {
-            keep_or_issue(which, before, &issuing, request, now)
-        };
+        let issue = |which, before: Option<&PemPair>, request: &Request| keep_or_issue(which, before, &issuing, request, now);
         let secret = kinds::EtcdSecret {
             etcd: Some(issue(
                 "etcd",
@@ -433,11 +402,7 @@ impl Controller for EtcdSecrets {
                 current.and_then(|c| c.etcd_peer.as_ref()),
                 &pki::profile::etcd_peer(&hostname.hostname, names),
             )?),
-            etcd_admin: Some(issue(
-                "etcd admin",
-                current.and_then(|c| c.etcd_admin.as_ref()),
-                &pki::profile::etcd_admin(),
-            )?),
+            etcd_admin: Some(issue("etcd admin", current.and_then(|c| c.etcd_admin.as_ref()), &pki::profile::etcd_admin())?),
             etcd_api_server: Some(issue(
                 "etcd client of kube-apiserver",
                 current.and_then(|c| c.etcd_api_server.as_ref()),

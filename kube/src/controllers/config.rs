@@ -71,11 +71,7 @@ impl Controller for ConfigController {
             }
             for (key, text) in node.taints {
                 if let Some((value, effect)) = crate::kubelet::config::parse_taint(&text) {
-                    let taint = kinds::NodeTaintSpec {
-                        key: key.clone(),
-                        effect: effect.to_owned(),
-                        value: value.to_owned(),
-                    };
+                    let taint = kinds::NodeTaintSpec { key: key.clone(), effect: effect.to_owned(), value: value.to_owned() };
                     wanted = wanted.with(key, taint);
                 }
             }
@@ -107,10 +103,7 @@ impl Controller for RootSecrets {
     type In = Config;
 
     fn outputs() -> Outputs {
-        Outputs::new()
-            .exclusive::<kinds::KubernetesRootSecret>()
-            .exclusive::<kinds::EtcdRootSecret>()
-            .exclusive::<kinds::KubeletSecret>()
+        Outputs::new().exclusive::<kinds::KubernetesRootSecret>().exclusive::<kinds::EtcdRootSecret>().exclusive::<kinds::KubeletSecret>()
     }
 
     async fn reconcile(&self, _: &Context, input: Config) -> engine::Result<Wanted> {

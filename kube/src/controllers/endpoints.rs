@@ -179,15 +179,10 @@ impl Controller for KubePrismEndpoints {
             .filter_map(|member| Some((member.addresses.first()?, member.control_plane.as_ref()?.port)))
             .map(|(address, port)| (address.to_string(), u32::try_from(port).unwrap_or(6443)));
         let port = u32::from(config.api_port());
-        let in_cluster = input
-            .cluster
-            .iter()
-            .flat_map(|endpoint| endpoint.spec.addresses.iter())
-            .map(|address| (address.to_string(), port));
+        let in_cluster =
+            input.cluster.iter().flat_map(|endpoint| endpoint.spec.addresses.iter()).map(|address| (address.to_string(), port));
         let own = config.runs_kubernetes().then(|| ("127.0.0.1".to_owned(), port));
-        let endpoint = config.endpoint().map(|url| {
-            (url.host().trim_matches(['[', ']']).to_owned(), u32::from(url.port().unwrap_or(443)))
-        });
+        let endpoint = config.endpoint().map(|url| (url.host().trim_matches(['[', ']']).to_owned(), u32::from(url.port().unwrap_or(443))));
         Ok(Wanted::new().with("k8s-cluster", prism(own.into_iter().chain(members).chain(in_cluster).chain(endpoint))))
     }
 }
@@ -234,11 +229,7 @@ impl Controller for KubePrism {
         };
         Ok(Wanted::new().with(
             "k8s-loadbalancer-config",
-            kinds::KubePrismConfig {
-                host: "127.0.0.1".to_owned(),
-                port: i64::from(port),
-                endpoints: endpoints.endpoints.clone(),
-            },
+            kinds::KubePrismConfig { host: "127.0.0.1".to_owned(), port: i64::from(port), endpoints: endpoints.endpoints.clone() },
         ))
     }
 }

@@ -206,18 +206,10 @@ impl Turn<'_> {
             .input
             .status
             .spec()
-            .is_some_and(|status| {
-                !matches!(status.state.as_str(), "" | "Initialized" | "Waiting" | "Finished" | "Failed" | "Skipped")
-            });
+            .is_some_and(|status| !matches!(status.state.as_str(), "" | "Initialized" | "Waiting" | "Finished" | "Failed" | "Skipped"));
         let data = self.room.etcd.data()?;
-        let mut facts = Facts {
-            name: self.args.name.clone(),
-            peer_urls: self.args.peer_urls(),
-            data,
-            running,
-            journal,
-            ..Default::default()
-        };
+        let mut facts =
+            Facts { name: self.args.name.clone(), peer_urls: self.args.peer_urls(), data, running, journal, ..Default::default() };
         // Once a member, the list is asked for again only when something is to be done with it.
         let settled = running && self.input.member.is_some() && facts.journal.leave.is_none();
         let starting = facts.journal.leave.is_none()
@@ -286,15 +278,10 @@ impl Turn<'_> {
                 Ok(_) | Err(EtcdError::PeerExists) => Ok(()),
                 Err(error) => Err(error),
             },
-            Step::Promote { id, via } => {
-                EtcdClient::connect(via, &self.credentials).await?.promote(*id).await
-            }
+            Step::Promote { id, via } => EtcdClient::connect(via, &self.credentials).await?.promote(*id).await,
             // Only the leader can, and the leader is this machine's own member.
             Step::MoveLeader { to } => {
-                EtcdClient::connect(&["https://127.0.0.1:2379".to_owned()], &self.credentials)
-                    .await?
-                    .move_leader(*to)
-                    .await
+                EtcdClient::connect(&["https://127.0.0.1:2379".to_owned()], &self.credentials).await?.move_leader(*to).await
             }
             _ => Ok(()),
         }

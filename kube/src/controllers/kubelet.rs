@@ -152,11 +152,8 @@ impl Controller for KubeletSpecs {
         let (Some(node_ip), Some(nodename)) = (input.node_ip.spec(), input.nodename.spec()) else {
             return Ok(Wanted::unknown("the node's name and addresses"));
         };
-        let control_plane = input
-            .machine
-            .spec()
-            .and_then(MachineConfig::machine)
-            .is_some_and(|machine| machine.machine_type().is_control_plane());
+        let control_plane =
+            input.machine.spec().and_then(MachineConfig::machine).is_some_and(|machine| machine.machine_type().is_control_plane());
         let credential_providers = !object(&config.credential_provider_config).is_empty();
         let args = KubeletArgs {
             nodename: nodename.nodename.clone(),
@@ -249,9 +246,8 @@ impl Controller for KubeletService {
             .collect();
         let service = service::service(&spec.image, spec.args.clone(), mounts, self.room.limits.oom_score, revision);
         let running = input.status.spec().is_some_and(|status| status.state == "Running");
-        let kubeconfig = files
-            .read(paths::KUBELET_KUBECONFIG)?
-            .map(|contents| kinds::KubeletKubeconfig { hash: hex::encode(Sha256::digest(contents)) });
+        let kubeconfig =
+            files.read(paths::KUBELET_KUBECONFIG)?.map(|contents| kinds::KubeletKubeconfig { hash: hex::encode(Sha256::digest(contents)) });
         if kubeconfig.is_none() {
             // The kubelet writes it once its bootstrap is through.
             ctx.wake_after(std::time::Duration::from_secs(2));
@@ -265,17 +261,11 @@ impl Controller for KubeletService {
 }
 
 fn write(files: &dyn Files, path: &str, contents: impl Into<Vec<u8>>, mode: u32) -> std::io::Result<()> {
-    files
-        .write(&WantedFile { path: path.to_owned(), contents: contents.into(), owner: 0, mode })
-        .map(drop)
+    files.write(&WantedFile { path: path.to_owned(), contents: contents.into(), owner: 0, mode }).map(drop)
 }
 
 fn authorities(secret: &kinds::KubeletSecret) -> String {
-    secret
-        .accepted_cas
-        .iter()
-        .map(|cert| format!("{}\n", text(&cert.crt).trim_end()))
-        .collect()
+    secret.accepted_cas.iter().map(|cert| format!("{}\n", text(&cert.crt).trim_end())).collect()
 }
 
 fn server(secret: &kinds::KubeletSecret) -> String {
@@ -292,9 +282,7 @@ fn write_files(files: &dyn Files, spec: &kinds::KubeletSpec, secret: &kinds::Kub
         server: server(secret),
         tls_server_name: secret.endpoint_tls_server_name.clone(),
         authorities: Authorities::Pem(authorities.clone().into_bytes()),
-        credentials: Credentials::Token {
-            token: format!("{}.{}", secret.bootstrap_token_id, secret.bootstrap_token_secret),
-        },
+        credentials: Credentials::Token { token: format!("{}.{}", secret.bootstrap_token_id, secret.bootstrap_token_secret) },
     }
     .to_yaml();
     let mut hash = Sha256::new();
@@ -324,18 +312,11 @@ fn is_ours(pem: &str, nodename: &str, accepted: &[Certificate], now: Timestamp) 
     let Ok(certificate) = Certificate::from_pem(pem) else {
         return false;
     };
-    accepted
-        .iter()
-        .filter_map(|ca| ca.verify(&certificate, Extended::Client, now).ok())
-        .any(|identity| identity.name == subject(nodename))
+    accepted.iter().filter_map(|ca| ca.verify(&certificate, Extended::Client, now).ok()).any(|identity| identity.name == subject(nodename))
 }
 
 fn accepted(secret: &kinds::KubeletSecret) -> Vec<Certificate> {
-    secret
-        .accepted_cas
-        .iter()
-        .filter_map(|cert| Certificate::from_pem(&text(&cert.crt)).ok())
-        .collect()
+    secret.accepted_cas.iter().filter_map(|cert| Certificate::from_pem(&text(&cert.crt)).ok()).collect()
 }
 
 fn current(files: &dyn Files) -> std::io::Result<Option<String>> {
@@ -378,12 +359,7 @@ fn sign_first(
 
 /// A worker whose certificate is not its own any more (another name, another cluster, too old)
 /// starts over with the token.
-fn drop_foreign(
-    files: &dyn Files,
-    spec: &kinds::KubeletSpec,
-    secret: &kinds::KubeletSecret,
-    now: Timestamp,
-) -> Result<(), engine::Error> {
+fn drop_foreign(files: &dyn Files, spec: &kinds::KubeletSpec, secret: &kinds::KubeletSecret, now: Timestamp) -> Result<(), engine::Error> {
     let Some(pem) = current(files)? else {
         return Ok(());
     };

@@ -48,11 +48,7 @@ impl Controller for Manifests {
         self.fetch(ctx, &mut extra);
         let mut wanted = Wanted::new();
         for manifest in manifests::render(&manifest_input(config, root, &extra)?) {
-            let items = manifest
-                .objects
-                .into_iter()
-                .map(|object| kinds::SingleManifest { object: Value::from(object) })
-                .collect();
+            let items = manifest.objects.into_iter().map(|object| kinds::SingleManifest { object: Value::from(object) }).collect();
             wanted = wanted.with(manifest.id, kinds::Manifest { items });
         }
         Ok(wanted)
@@ -91,16 +87,9 @@ fn manifest_input(
 ) -> Result<ManifestInput, configure::ConfigureError> {
     let mut inline = BTreeMap::new();
     for manifest in extra.extra_manifests.iter().filter(|manifest| !manifest.inline_manifest.is_empty()) {
-        inline.insert(
-            manifest.name.clone(),
-            configure::parse_manifest(&manifest.name, &manifest.inline_manifest)?,
-        );
+        inline.insert(manifest.name.clone(), configure::parse_manifest(&manifest.name, &manifest.inline_manifest)?);
     }
-    let authority: String = root
-        .accepted_cas
-        .iter()
-        .map(|cert| format!("{}\n", text(&cert.crt).trim_end()))
-        .collect();
+    let authority: String = root.accepted_cas.iter().map(|cert| format!("{}\n", text(&cert.crt).trim_end())).collect();
     Ok(ManifestInput {
         server: config.server.clone(),
         cluster_name: root.name.clone(),
@@ -204,26 +193,13 @@ impl Controller for ApplyManifests {
     }
 }
 
-async fn apply(
-    input: &ApplyIn,
-    secrets: &kinds::KubernetesSecret,
-    list: &[Manifest],
-) -> Result<objects::apply::Applied, String> {
-    let client = objects::client(&secrets.localhost_admin_kubeconfig)
-        .await
-        .map_err(|error| error.to_string())?;
+async fn apply(input: &ApplyIn, secrets: &kinds::KubernetesSecret, list: &[Manifest]) -> Result<objects::apply::Applied, String> {
+    let client = objects::client(&secrets.localhost_admin_kubeconfig).await.map_err(|error| error.to_string())?;
     // Asked before the mutex is taken, so that a machine whose API server is down blocks no other.
-    objects::ask("ask the API server for its version", client.apiserver_version())
-        .await
-        .map_err(|error| error.to_string())?;
+    objects::ask("ask the API server for its version", client.apiserver_version()).await.map_err(|error| error.to_string())?;
     let credentials = credentials(input).ok_or("etcd's certificates")?;
-    let mut etcd = EtcdClient::connect(&["https://127.0.0.1:2379".to_owned()], &credentials)
-        .await
-        .map_err(|error| error.to_string())?;
-    let mutex = etcd
-        .lock(MANIFEST_MUTEX, MUTEX_TTL, MUTEX_WAIT)
-        .await
-        .map_err(|error| format!("etcd mutex {MANIFEST_MUTEX}: {error}"))?;
+    let mut etcd = EtcdClient::connect(&["https://127.0.0.1:2379".to_owned()], &credentials).await.map_err(|error| error.to_string())?;
+    let mutex = etcd.lock(MANIFEST_MUTEX, MUTEX_TTL, MUTEX_WAIT).await.map_err(|error| format!("etcd mutex {MANIFEST_MUTEX}: {error}"))?;
     let applied = tokio::time::timeout(MUTEX_TTL, objects::apply::apply(&client, list)).await;
     let _ = mutex.unlock().await;
     match applied {

@@ -146,12 +146,7 @@ impl Controller for NodeStatuses {
     }
 }
 
-async fn watch_node(
-    kubeconfig: &str,
-    name: &str,
-    seen: &Mutex<Seen>,
-    wake: &(dyn Fn() + Send + Sync),
-) -> engine::Result<()> {
+async fn watch_node(kubeconfig: &str, name: &str, seen: &Mutex<Seen>, wake: &(dyn Fn() + Send + Sync)) -> engine::Result<()> {
     let client = objects::client(kubeconfig).await?;
     let api: Api<Node> = Api::all(client);
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));

@@ -50,10 +50,7 @@ pub struct ControlPlanePods {
 impl ControlPlanePods {
     /// Whether the pods that need the API server may come. Pods that came stay.
     fn may_follow(&self, ctx: &Context, input: &PodsIn) -> bool {
-        if self.ready.load(Ordering::Relaxed)
-            || input.pods.get(CONTROLLER_MANAGER).is_some()
-            || input.pods.get(SCHEDULER).is_some()
-        {
+        if self.ready.load(Ordering::Relaxed) || input.pods.get(CONTROLLER_MANAGER).is_some() || input.pods.get(SCHEDULER).is_some() {
             return true;
         }
         if let Some(access) = input.access.spec() {
@@ -75,9 +72,7 @@ async fn is_ready(client: &kube::Client) -> bool {
     let Ok(request) = http::Request::get("/readyz").body(Vec::new()) else {
         return false;
     };
-    crate::objects::ask("ask the API server whether it is ready", client.request_text(request))
-        .await
-        .is_ok()
+    crate::objects::ask("ask the API server whether it is ready", client.request_text(request)).await.is_ok()
 }
 
 impl Controller for ControlPlanePods {
@@ -146,13 +141,7 @@ struct Versions<'a> {
     files: &'a str,
 }
 
-type Parts<'a> = (
-    &'a String,
-    &'a Vec<String>,
-    &'a BTreeMap<String, String>,
-    &'a Vec<kinds::ExtraVolume>,
-    &'a kinds::Resources,
-);
+type Parts<'a> = (&'a String, &'a Vec<String>, &'a BTreeMap<String, String>, &'a Vec<kinds::ExtraVolume>, &'a kinds::Resources);
 
 impl Versions<'_> {
     fn input(&self, config_version: String, has_files: bool, parts: Parts<'_>) -> PodInput {
@@ -170,10 +159,7 @@ impl Versions<'_> {
                     read_only: volume.readonly,
                 })
                 .collect(),
-            resources: Resources {
-                requests: resources.requests.clone(),
-                limits: resources.limits.clone(),
-            },
+            resources: Resources { requests: resources.requests.clone(), limits: resources.limits.clone() },
             config_version,
             config_file_version: if has_files { self.files.to_owned() } else { String::new() },
             secrets_version: self.secrets.to_owned(),
@@ -202,11 +188,8 @@ impl Controller for ServeStaticPods {
     }
 
     async fn reconcile(&self, ctx: &Context, input: ServeIn) -> engine::Result<Wanted> {
-        let pods: BTreeMap<String, serde_json::Value> = input
-            .pods
-            .iter()
-            .map(|pod| (pod.meta.id.to_string(), serde_json::Value::from(&pod.spec.pod)))
-            .collect();
+        let pods: BTreeMap<String, serde_json::Value> =
+            input.pods.iter().map(|pod| (pod.meta.id.to_string(), serde_json::Value::from(&pod.spec.pod))).collect();
         // A pod missing from the list is stopped. Until it is sure that the list is whole, pods
         // only come to it.
         let whole = ctx.settled();
@@ -264,10 +247,7 @@ impl Controller for PodStatuses {
                 .pointer("/conditions")
                 .and_then(|v| v.as_array())
                 .is_some_and(|all| all.iter().any(|c| c["type"] == "Ready" && c["status"] == "True"));
-            wanted = wanted.with(
-                format!("{namespace}/{name}"),
-                kinds::StaticPodStatus { pod_status: Value::from(status) },
-            );
+            wanted = wanted.with(format!("{namespace}/{name}"), kinds::StaticPodStatus { pod_status: Value::from(status) });
         }
         let all = ready && wanted.len() >= input.pods.len();
         ctx.wake_after(Duration::from_secs(if all { 10 } else { 1 }));
@@ -286,9 +266,8 @@ fn is_static(pod: &serde_json::Value) -> bool {
 async fn kubelet_pods(authority: &[u8], certificate: &[u8], key: &[u8]) -> Result<Vec<serde_json::Value>, crate::objects::KubeError> {
     let kubeconfig = crate::kubeconfig::insecure("https://127.0.0.1:10250", authority, certificate, key);
     let client = crate::objects::client(&kubeconfig).await?;
-    let request = http::Request::get("/pods").body(Vec::new()).map_err(|error| {
-        crate::objects::KubeError::Config { reason: error.to_string() }
-    })?;
+    let request =
+        http::Request::get("/pods").body(Vec::new()).map_err(|error| crate::objects::KubeError::Config { reason: error.to_string() })?;
     let answer: serde_json::Value = crate::objects::ask("list the kubelet's pods", client.request(request)).await?;
     Ok(answer["items"].as_array().cloned().unwrap_or_default())
 }

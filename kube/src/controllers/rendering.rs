@@ -12,27 +12,21 @@ use crate::configure::object;
 use crate::control_plane::{files as documents, scheduler};
 use crate::files::{WantedFile, sync_dir};
 use crate::paths::{
-    API_SERVER, API_SERVER_UID, AUDIT_LOG_DIR, CONTROLLER_MANAGER, CONTROLLER_MANAGER_UID, ETCD_SECRETS,
-    ETCD_UID, POD_CONFIG, POD_SECRETS, SCHEDULER, SCHEDULER_UID,
+    API_SERVER, API_SERVER_UID, AUDIT_LOG_DIR, CONTROLLER_MANAGER, CONTROLLER_MANAGER_UID, ETCD_SECRETS, ETCD_UID, POD_CONFIG, POD_SECRETS,
+    SCHEDULER, SCHEDULER_UID,
 };
 
 /// Why files cannot be written.
 #[derive(Debug, thiserror::Error)]
 enum RenderError {
     #[error("writing {dir}: {source}")]
-    Write {
-        dir: String,
-        source: std::io::Error,
-    },
+    Write { dir: String, source: std::io::Error },
     #[error("service account key: {0}")]
     ServiceAccount(pki::Error),
 }
 
 fn bundle(certificates: &[PemCert]) -> Vec<u8> {
-    let all: String = certificates
-        .iter()
-        .map(|cert| format!("{}\n", text(&cert.crt).trim_end()))
-        .collect();
+    let all: String = certificates.iter().map(|cert| format!("{}\n", text(&cert.crt).trim_end())).collect();
     all.into_bytes()
 }
 
@@ -49,14 +43,12 @@ impl Directory {
     }
 
     fn with(mut self, name: &str, contents: impl Into<Vec<u8>>) -> Self {
-        self.files
-            .push(WantedFile::secret(format!("{}/{name}", self.path), contents, self.owner));
+        self.files.push(WantedFile::secret(format!("{}/{name}", self.path), contents, self.owner));
         self
     }
 
     fn with_pair(self, name: &str, pair: &PemPair) -> Self {
-        self.with(&format!("{name}.crt"), pair.crt.to_vec())
-            .with(&format!("{name}.key"), pair.key.to_vec())
+        self.with(&format!("{name}.crt"), pair.crt.to_vec()).with(&format!("{name}.key"), pair.key.to_vec())
     }
 
     fn write(&self, room: &Room) -> Result<(), RenderError> {
@@ -112,13 +104,7 @@ impl Controller for RenderSecrets {
         let Some(root) = input.root.spec() else {
             return Ok(Wanted::new());
         };
-        let all = (
-            input.certs.spec(),
-            input.dynamic.spec(),
-            input.etcd_root.spec(),
-            input.etcd.spec(),
-            input.encryption.spec(),
-        );
+        let all = (input.certs.spec(), input.dynamic.spec(), input.etcd_root.spec(), input.etcd.spec(), input.encryption.spec());
         let (Some(certs), Some(dynamic), Some(etcd_root), Some(etcd), Some(encryption)) = all else {
             return Ok(Wanted::unknown("certificates of Kubernetes and etcd, and encryption at rest"));
         };
@@ -142,9 +128,8 @@ fn secret_directories(
     let none = PemPair::default();
     let pair = |pair: &Option<PemPair>| pair.clone().unwrap_or_else(|| none.clone());
     let account = root.service_account.as_ref().map(|key| key.key.to_vec()).unwrap_or_default();
-    let mut account_public = pki::PrivateKey::from_pem(&text(&account))
-        .and_then(|key| key.public_pem())
-        .map_err(RenderError::ServiceAccount)?;
+    let mut account_public =
+        pki::PrivateKey::from_pem(&text(&account)).and_then(|key| key.public_pem()).map_err(RenderError::ServiceAccount)?;
     for accepted in &root.service_account_accepted_keys {
         account_public = format!("{}\n{}", account_public.trim_end(), text(&accepted.key));
     }
@@ -165,8 +150,8 @@ fn secret_directories(
         .with("root-ca.crt", bundle(&root.accepted_cas))
         .with("service-account.key", account)
         .with("kubeconfig", certs.controller_manager_kubeconfig.clone());
-    let scheduler = Directory::new(format!("{POD_SECRETS}/{SCHEDULER}"), SCHEDULER_UID)
-        .with("kubeconfig", certs.scheduler_kubeconfig.clone());
+    let scheduler =
+        Directory::new(format!("{POD_SECRETS}/{SCHEDULER}"), SCHEDULER_UID).with("kubeconfig", certs.scheduler_kubeconfig.clone());
     Ok([api_server, controller_manager, scheduler])
 }
 
@@ -200,18 +185,11 @@ impl Controller for RenderConfigs {
     }
 
     async fn reconcile(&self, _: &Context, input: ConfigsIn) -> engine::Result<Wanted> {
-        let (Some(admission), Some(audit), Some(authorization)) =
-            (input.admission.spec(), input.audit.spec(), input.authorization.spec())
+        let (Some(admission), Some(audit), Some(authorization)) = (input.admission.spec(), input.audit.spec(), input.authorization.spec())
         else {
             return Ok(Wanted::new());
         };
-        let directories = config_directories(
-            admission,
-            audit,
-            input.authentication.spec(),
-            authorization,
-            input.scheduler.spec(),
-        );
+        let directories = config_directories(admission, audit, input.authentication.spec(), authorization, input.scheduler.spec());
         for directory in &directories {
             directory.write(&self.room)?;
         }
@@ -235,10 +213,7 @@ fn config_directories(
     let plugins: Vec<documents::AdmissionPlugin> = admission
         .config
         .iter()
-        .map(|plugin| documents::AdmissionPlugin {
-            name: plugin.name.clone(),
-            configuration: object(&plugin.configuration),
-        })
+        .map(|plugin| documents::AdmissionPlugin { name: plugin.name.clone(), configuration: object(&plugin.configuration) })
         .collect();
     let authorizers: Vec<documents::Authorizer> = authorization
         .config
@@ -255,10 +230,7 @@ fn config_directories(
         .with("auditpolicy.yaml", file(documents::audit_policy(&object(&audit.config))))
         .with("authorization-config.yaml", file(documents::authorization(&authorizers)));
     if let Some(authentication) = authentication {
-        api_server = api_server.with(
-            "authentication-config.yaml",
-            file(documents::authentication(&object(&authentication.config))),
-        );
+        api_server = api_server.with("authentication-config.yaml", file(documents::authentication(&object(&authentication.config))));
     }
     let mut directories = vec![api_server];
     if let Some(config) = scheduler_config {

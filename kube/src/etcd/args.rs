@@ -73,9 +73,7 @@ impl EtcdArgs {
             .with("watch-progress-notify-interval", "5s");
         if let Some(initial) = &self.initial {
             let state = if initial.existing { "existing" } else { "new" };
-            args = args
-                .with("initial-cluster", initial.members.clone())
-                .with("initial-cluster-state", state);
+            args = args.with("initial-cluster", initial.members.clone()).with("initial-cluster-state", state);
         }
         // Each flag set above is ours: etcd's identity, place and trust are the node's business.
         let ours = args.clone();
@@ -95,10 +93,7 @@ impl EtcdArgs {
 
     /// A cluster of this member alone.
     pub fn alone(&self) -> InitialCluster {
-        InitialCluster {
-            existing: false,
-            members: initial_members(&[(self.name.clone(), self.peer_urls())]),
-        }
+        InitialCluster { existing: false, members: initial_members(&[(self.name.clone(), self.peer_urls())]) }
     }
 
     /// Everywhere means all IPv4 addresses, or all of both families where the node uses IPv6:
@@ -126,10 +121,7 @@ fn urls(addresses: &[IpAddr], port: u16) -> String {
 
 /// `name=url` of each member's each peer URL.
 pub fn initial_members(members: &[(String, Vec<String>)]) -> String {
-    let parts: Vec<String> = members
-        .iter()
-        .flat_map(|(name, urls)| urls.iter().map(move |url| format!("{name}={url}")))
-        .collect();
+    let parts: Vec<String> = members.iter().flat_map(|(name, urls)| urls.iter().map(move |url| format!("{name}={url}"))).collect();
     parts.join(",")
 }
 
@@ -137,12 +129,7 @@ pub fn initial_members(members: &[(String, Vec<String>)]) -> String {
 /// routed one.
 pub fn advertised(current: &[IpAddr], routed: &[IpAddr], filter: &SubnetFilter) -> Vec<IpAddr> {
     if filter.include.is_empty() {
-        routed
-            .iter()
-            .find(|ip| filter.accepts(ip))
-            .into_iter()
-            .copied()
-            .collect()
+        routed.iter().find(|ip| filter.accepts(ip)).into_iter().copied().collect()
     } else {
         current.iter().filter(|ip| filter.accepts(ip)).copied().collect()
     }
@@ -154,8 +141,7 @@ pub fn listen(current: &[IpAddr], filter: &SubnetFilter, with_loopback: bool) ->
     if filter.include.is_empty() && filter.exclude.is_empty() {
         return Vec::new();
     }
-    let mut addresses: Vec<IpAddr> =
-        current.iter().filter(|ip| filter.accepts(ip)).copied().collect();
+    let mut addresses: Vec<IpAddr> = current.iter().filter(|ip| filter.accepts(ip)).copied().collect();
     if with_loopback {
         addresses.push(IpAddr::V4(Ipv4Addr::LOCALHOST));
     }
@@ -167,11 +153,7 @@ mod tests {
     use super::*;
 
     fn args() -> EtcdArgs {
-        EtcdArgs {
-            name: "cp-1".into(),
-            advertised: vec!["10.5.0.2".parse().unwrap()],
-            ..Default::default()
-        }
+        EtcdArgs { name: "cp-1".into(), advertised: vec!["10.5.0.2".parse().unwrap()], ..Default::default() }
     }
 
     #[test]
@@ -219,8 +201,7 @@ mod tests {
     fn own_flags_cannot_be_overridden_and_others_can_be_added() {
         let mut args = args();
         args.extra.insert("quota-backend-bytes".into(), vec!["4294967296".into()]);
-        args.extra
-            .insert("listen-metrics-urls".into(), vec!["http://0.0.0.0:2381".into()]);
+        args.extra.insert("listen-metrics-urls".into(), vec!["http://0.0.0.0:2381".into()]);
         let flags = args.build().unwrap();
         assert!(flags.contains(&"--quota-backend-bytes=4294967296".to_owned()));
         for name in ["data-dir", "tls-min-version", "initial-cluster-state", "name"] {
@@ -239,9 +220,6 @@ mod tests {
         let ten = SubnetFilter::parse(&["10.0.0.0/8"]).unwrap();
         assert_eq!(advertised(&current, &[], &ten), [ip("10.5.0.2"), ip("10.5.0.9")]);
         assert!(listen(&current, &none, true).is_empty());
-        assert_eq!(
-            listen(&current, &ten, true),
-            [ip("10.5.0.2"), ip("10.5.0.9"), ip("127.0.0.1")]
-        );
+        assert_eq!(listen(&current, &ten, true), [ip("10.5.0.2"), ip("10.5.0.9"), ip("127.0.0.1")]);
     }
 }

@@ -186,10 +186,8 @@ impl EtcdClient {
         if endpoints.is_empty() {
             return Err(EtcdError::NoEndpoints);
         }
-        let mut tries: FuturesUnordered<_> = endpoints
-            .iter()
-            .map(|endpoint| async move { (endpoint, dial(endpoint, with).await) })
-            .collect();
+        let mut tries: FuturesUnordered<_> =
+            endpoints.iter().map(|endpoint| async move { (endpoint, dial(endpoint, with).await) }).collect();
         let mut tried = Vec::new();
         while let Some((endpoint, result)) = tries.next().await {
             match result {
@@ -215,11 +213,7 @@ impl EtcdClient {
     /// See [`EtcdError`].
     pub async fn add_learner(&mut self, peer_urls: &[String]) -> Result<u64, EtcdError> {
         let options = MemberAddOptions::new().with_is_learner();
-        let response = call(
-            "member add",
-            self.client.member_add(peer_urls.to_vec(), Some(options)),
-        )
-        .await?;
+        let response = call("member add", self.client.member_add(peer_urls.to_vec(), Some(options))).await?;
         Ok(response.member().map_or(0, |member| member.id()))
     }
 
@@ -311,9 +305,7 @@ impl EtcdClient {
     /// # Errors
     /// See [`EtcdError`].
     pub async fn defragment(&mut self) -> Result<(), EtcdError> {
-        within("defragment", Duration::from_secs(300), self.client.defragment())
-            .await
-            .map(drop)
+        within("defragment", Duration::from_secs(300), self.client.defragment()).await.map(drop)
     }
 
     /// A snapshot of the member's database, piece by piece, until `sink` wants no more or the last
@@ -367,17 +359,13 @@ impl Mutex {
     /// # Errors
     /// See [`EtcdError`]; then it must be taken as lost.
     pub async fn keep_alive(&mut self) -> Result<(), EtcdError> {
-        let (mut keeper, mut stream) =
-            call("lease keep-alive", self.client.lease_keep_alive(self.lease)).await?;
+        let (mut keeper, mut stream) = call("lease keep-alive", self.client.lease_keep_alive(self.lease)).await?;
         call("lease keep-alive", keeper.keep_alive()).await?;
         let reply = call("lease keep-alive", stream.message()).await?;
         if reply.is_some_and(|reply| reply.ttl() > 0) {
             Ok(())
         } else {
-            Err(EtcdError::Refused {
-                call: "lease keep-alive",
-                message: "the lease has ended".to_owned(),
-            })
+            Err(EtcdError::Refused { call: "lease keep-alive", message: "the lease has ended".to_owned() })
         }
     }
 
@@ -391,9 +379,8 @@ impl Mutex {
 }
 
 async fn dial(endpoint: &str, with: &Credentials) -> Result<Client, EtcdError> {
-    let tls = ClientTlsConfig::new()
-        .ca_certificate(Certificate::from_pem(&with.ca))
-        .identity(Identity::from_pem(&with.certificate, &with.key));
+    let tls =
+        ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&with.ca)).identity(Identity::from_pem(&with.certificate, &with.key));
     let channel = Endpoint::from_shared(endpoint.to_owned())
         .map_err(|error| EtcdError::Credentials { reason: chain(&error) })?
         .connect_timeout(CONNECT_TIMEOUT)
@@ -409,9 +396,7 @@ async fn dial(endpoint: &str, with: &Credentials) -> Result<Client, EtcdError> {
             return Err(EtcdError::Timeout { call: "connect", seconds: CONNECT_TIMEOUT.as_secs() });
         }
     };
-    Client::from_channel(Channel::Tonic(channel), None)
-        .await
-        .map_err(|error| EtcdError::from_words("connect", &error.to_string()))
+    Client::from_channel(Channel::Tonic(channel), None).await.map_err(|error| EtcdError::from_words("connect", &error.to_string()))
 }
 
 /// The error with its causes: tonic's own text is "transport error" for everything.
@@ -426,10 +411,7 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-async fn call<T>(
-    name: &'static str,
-    future: impl Future<Output = Result<T, etcd_client::Error>>,
-) -> Result<T, EtcdError> {
+async fn call<T>(name: &'static str, future: impl Future<Output = Result<T, etcd_client::Error>>) -> Result<T, EtcdError> {
     within(name, CALL_TIMEOUT, future).await
 }
 
@@ -476,18 +458,9 @@ mod tests {
         assert!(matches!(of("etcdserver: member not found"), EtcdError::MemberNotFound));
         assert!(matches!(of("etcdserver: Peer URLs already exists"), EtcdError::PeerExists));
         assert!(matches!(of("etcdserver: member ID already exist"), EtcdError::PeerExists));
-        assert!(matches!(
-            of("etcdserver: can only promote a learner member which is in sync with leader"),
-            EtcdError::LearnerBehind
-        ));
-        assert!(matches!(
-            of("etcdserver: too many learner members in cluster"),
-            EtcdError::TooManyLearners
-        ));
-        assert!(matches!(
-            of("etcdserver: re-configuration failed due to not enough started members"),
-            EtcdError::Unhealthy { .. }
-        ));
+        assert!(matches!(of("etcdserver: can only promote a learner member which is in sync with leader"), EtcdError::LearnerBehind));
+        assert!(matches!(of("etcdserver: too many learner members in cluster"), EtcdError::TooManyLearners));
+        assert!(matches!(of("etcdserver: re-configuration failed due to not enough started members"), EtcdError::Unhealthy { .. }));
         assert!(matches!(of("etcdserver: no leader"), EtcdError::NoLeader));
         let other = of("etcdserver: permission denied");
         assert!(matches!(other, EtcdError::Refused { .. }) && !other.is_transient());

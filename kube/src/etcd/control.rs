@@ -89,10 +89,7 @@ impl EtcdControl {
     /// # Errors
     /// The file cannot be read.
     pub fn journal(&self) -> Result<Journal, ControlError> {
-        let text = self
-            .files
-            .read(&journal_path())
-            .map_err(|source| ControlError::Io { what: "reading etcd's journal", source })?;
+        let text = self.files.read(&journal_path()).map_err(|source| ControlError::Io { what: "reading etcd's journal", source })?;
         Ok(text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default())
     }
 
@@ -101,8 +98,8 @@ impl EtcdControl {
     /// # Errors
     /// The file cannot be written.
     pub fn note(&self, journal: &Journal) -> Result<(), ControlError> {
-        let contents = serde_json::to_vec(journal)
-            .map_err(|error| ControlError::Io { what: "writing etcd's journal", source: error.into() })?;
+        let contents =
+            serde_json::to_vec(journal).map_err(|error| ControlError::Io { what: "writing etcd's journal", source: error.into() })?;
         self.files
             .write(&WantedFile { path: journal_path(), contents, owner: 0, mode: 0o600 })
             .map_err(|source| ControlError::Io { what: "writing etcd's journal", source })?;
@@ -117,11 +114,7 @@ impl EtcdControl {
     /// # Errors
     /// It cannot be read.
     pub fn data(&self) -> Result<DataDir, ControlError> {
-        let list = |dir: &str| {
-            self.files
-                .list(dir)
-                .map_err(|source| ControlError::Io { what: "reading etcd's data directory", source })
-        };
+        let list = |dir: &str| self.files.list(dir).map_err(|source| ControlError::Io { what: "reading etcd's data directory", source });
         if list(&format!("{ETCD_DATA}/member/wal"))?.iter().any(|name| name.ends_with(".wal")) {
             return Ok(DataDir::Initialized);
         }
@@ -230,10 +223,7 @@ impl EtcdControl {
             return Ok(None);
         }
         let members = client.members().await?;
-        let successor = members
-            .into_iter()
-            .find(|member| member.id != status.id && !member.learner)
-            .ok_or(ControlError::NoSuccessor)?;
+        let successor = members.into_iter().find(|member| member.id != status.id && !member.learner).ok_or(ControlError::NoSuccessor)?;
         client.move_leader(successor.id).await?;
         Ok(Some(successor))
     }

@@ -157,9 +157,7 @@ fn member_step(facts: &Facts) -> Step {
     }
     if facts.journal.bootstrap {
         let alone = [(facts.name.clone(), facts.peer_urls.clone())];
-        return Step::Start {
-            initial: Some(InitialCluster { existing: false, members: initial_members(&alone) }),
-        };
+        return Step::Start { initial: Some(InitialCluster { existing: false, members: initial_members(&alone) }) };
     }
     join_step(facts)
 }
@@ -182,30 +180,24 @@ fn running_step(facts: &Facts) -> Step {
                 .collect(),
         },
         Some(_) => Step::Done,
-        None => wait(
-            "etcd runs with data of a member that the cluster no longer lists; it was removed: reset this machine to let it join anew",
-        ),
+        None => {
+            wait("etcd runs with data of a member that the cluster no longer lists; it was removed: reset this machine to let it join anew")
+        }
     }
 }
 
 fn join_step(facts: &Facts) -> Step {
     let Some(members) = &facts.members else {
-        return wait(
-            "no bootstrap was asked for and no control-plane machine answers; ask one machine to bootstrap, once",
-        );
+        return wait("no bootstrap was asked for and no control-plane machine answers; ask one machine to bootstrap, once");
     };
     // A member of our name with data: that data is gone, since our directory is empty.
     if let Some(stale) = members.iter().find(|member| member.name == facts.name) {
         return Step::Remove { id: stale.id };
     }
-    let ours = members
-        .iter()
-        .find(|member| member.name.is_empty() && same_urls(&member.peer_urls, &facts.peer_urls));
+    let ours = members.iter().find(|member| member.name.is_empty() && same_urls(&member.peer_urls, &facts.peer_urls));
     if ours.is_none() {
         // Somebody else's old membership under our addresses would keep us from being added.
-        let squatter = members
-            .iter()
-            .find(|member| member.peer_urls.iter().any(|url| facts.peer_urls.contains(url)));
+        let squatter = members.iter().find(|member| member.peer_urls.iter().any(|url| facts.peer_urls.contains(url)));
         return match squatter {
             Some(old) => Step::Remove { id: old.id },
             None => Step::AddLearner { peer_urls: facts.peer_urls.clone() },
@@ -224,9 +216,7 @@ fn join_step(facts: &Facts) -> Step {
             (name, member.peer_urls.clone())
         })
         .collect();
-    Step::Start {
-        initial: Some(InitialCluster { existing: true, members: initial_members(&list) }),
-    }
+    Step::Start { initial: Some(InitialCluster { existing: true, members: initial_members(&list) }) }
 }
 
 fn leave_step(facts: &Facts, leave: Leave) -> Step {
@@ -234,10 +224,7 @@ fn leave_step(facts: &Facts, leave: Leave) -> Step {
         return gone_step(facts);
     }
     if !facts.running && facts.data == DataDir::Empty {
-        let listed = facts
-            .members
-            .as_ref()
-            .and_then(|members| members.iter().find(|member| is_ours(facts, member)));
+        let listed = facts.members.as_ref().and_then(|members| members.iter().find(|member| is_ours(facts, member)));
         return match listed {
             Some(member) => Step::Remove { id: member.id },
             None => Step::NoteRemoved,
@@ -249,10 +236,7 @@ fn leave_step(facts: &Facts, leave: Leave) -> Step {
     let Some(member) = own(facts, members) else {
         return Step::NoteRemoved;
     };
-    let other_voters: Vec<&Member> = members
-        .iter()
-        .filter(|other| !other.learner && other.id != member.id)
-        .collect();
+    let other_voters: Vec<&Member> = members.iter().filter(|other| !other.learner && other.id != member.id).collect();
     let Some(successor) = other_voters.first() else {
         // The last member cannot be removed; the cluster ends with it.
         return Step::NoteRemoved;
@@ -279,11 +263,7 @@ fn own<'a>(facts: &Facts, members: &'a [Member]) -> Option<&'a Member> {
 
 /// By name; a member that has not started yet has none and is known by its addresses.
 fn is_ours(facts: &Facts, member: &Member) -> bool {
-    if member.name.is_empty() {
-        same_urls(&member.peer_urls, &facts.peer_urls)
-    } else {
-        member.name == facts.name
-    }
+    if member.name.is_empty() { same_urls(&member.peer_urls, &facts.peer_urls) } else { member.name == facts.name }
 }
 
 fn same_urls(a: &[String], b: &[String]) -> bool {
@@ -306,10 +286,7 @@ pub fn parse_id(text: &str) -> Option<u64> {
 
 /// Client URLs of etcd on other control-plane machines.
 pub fn client_urls(addresses: &[IpAddr]) -> Vec<String> {
-    addresses
-        .iter()
-        .map(|ip| super::args::url(ip, super::args::CLIENT_PORT))
-        .collect()
+    addresses.iter().map(|ip| super::args::url(ip, super::args::CLIENT_PORT)).collect()
 }
 
 #[cfg(test)]
@@ -319,21 +296,11 @@ mod tests {
     const URL: &str = "https://10.5.0.3:2380";
 
     fn facts() -> Facts {
-        Facts {
-            name: "cp-2".into(),
-            peer_urls: vec![URL.into()],
-            ..Default::default()
-        }
+        Facts { name: "cp-2".into(), peer_urls: vec![URL.into()], ..Default::default() }
     }
 
     fn member(id: u64, name: &str, url: &str) -> Member {
-        Member {
-            id,
-            name: name.into(),
-            peer_urls: vec![url.into()],
-            client_urls: vec![url.replace("2380", "2379")],
-            learner: false,
-        }
+        Member { id, name: name.into(), peer_urls: vec![url.into()], client_urls: vec![url.replace("2380", "2379")], learner: false }
     }
 
     fn first() -> Member {
@@ -349,10 +316,7 @@ mod tests {
     fn bootstrap_starts_alone_and_keeps_its_arguments() {
         let mut facts = facts();
         facts.journal.bootstrap = true;
-        let initial = InitialCluster {
-            existing: false,
-            members: "cp-2=https://10.5.0.3:2380".into(),
-        };
+        let initial = InitialCluster { existing: false, members: "cp-2=https://10.5.0.3:2380".into() };
         assert_eq!(next_step(&facts), Step::Start { initial: Some(initial.clone()) });
         facts.data = DataDir::Partial;
         assert_eq!(next_step(&facts), Step::CleanData);
@@ -400,10 +364,7 @@ mod tests {
         assert_eq!(
             next_step(&facts),
             Step::Start {
-                initial: Some(InitialCluster {
-                    existing: true,
-                    members: "cp-1=https://10.5.0.2:2380,cp-2=https://10.5.0.3:2380".into(),
-                })
+                initial: Some(InitialCluster { existing: true, members: "cp-1=https://10.5.0.2:2380,cp-2=https://10.5.0.3:2380".into() })
             }
         );
     }
@@ -416,10 +377,7 @@ mod tests {
         let mut us = member(4, "cp-2", URL);
         us.learner = true;
         facts.members = Some(vec![first(), us]);
-        assert_eq!(
-            next_step(&facts),
-            Step::Promote { id: 4, via: vec!["https://10.5.0.2:2379".into()] }
-        );
+        assert_eq!(next_step(&facts), Step::Promote { id: 4, via: vec!["https://10.5.0.2:2379".into()] });
     }
 
     #[test]
@@ -459,11 +417,7 @@ mod tests {
 
     impl World {
         fn look(&self) -> Facts {
-            Facts {
-                members: (!self.members.is_empty()).then(|| self.members.clone()),
-                leader: Some(self.leader),
-                ..self.facts.clone()
-            }
+            Facts { members: (!self.members.is_empty()).then(|| self.members.clone()), leader: Some(self.leader), ..self.facts.clone() }
         }
 
         /// Carries out a step. `half` stops after its first outside effect, where it has two.
@@ -488,12 +442,7 @@ mod tests {
                 }
                 Step::AddLearner { peer_urls } => {
                     self.next_id += 1;
-                    self.members.push(Member {
-                        id: self.next_id,
-                        peer_urls: peer_urls.clone(),
-                        learner: true,
-                        ..Default::default()
-                    });
+                    self.members.push(Member { id: self.next_id, peer_urls: peer_urls.clone(), learner: true, ..Default::default() });
                 }
                 Step::Remove { id } => self.members.retain(|member| member.id != *id),
                 Step::Promote { id, via } => {

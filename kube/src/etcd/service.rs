@@ -22,17 +22,8 @@ pub fn service(image: &str, args: Vec<String>, oom_score: bool, revision: String
             privileged: false,
             capabilities: Vec::new(),
         }),
-        depends: vec![
-            Condition::service("cri"),
-            Condition::time(),
-            Condition::network("addresses"),
-            Condition::network("hostname"),
-        ],
-        health: Some(HealthCheck {
-            probe: Probe::Tcp,
-            target: "127.0.0.1:2379".to_owned(),
-            ..Default::default()
-        }),
+        depends: vec![Condition::service("cri"), Condition::time(), Condition::network("addresses"), Condition::network("hostname")],
+        health: Some(HealthCheck { probe: Probe::Tcp, target: "127.0.0.1:2379".to_owned(), ..Default::default() }),
         restart: Restart::Always,
         oom_score_adj: if oom_score { -998 } else { 0 },
         cgroup: "podruntime/etcd".to_owned(),
@@ -42,10 +33,5 @@ pub fn service(image: &str, args: Vec<String>, oom_score: bool, revision: String
 }
 
 fn bind(path: &str, mode: &str) -> Mount {
-    Mount {
-        destination: path.to_owned(),
-        source: path.to_owned(),
-        fs: String::new(),
-        options: vec!["rbind".to_owned(), mode.to_owned()],
-    }
+    Mount { destination: path.to_owned(), source: path.to_owned(), fs: String::new(), options: vec!["rbind".to_owned(), mode.to_owned()] }
 }

@@ -215,11 +215,10 @@ fn within(facts: &ClusterFacts, node: &NodeFacts) -> Option<Diagnosis> {
 }
 
 fn crash_looping(node: &NodeFacts) -> Option<Diagnosis> {
-    let pod = node.static_pods.iter().find(|pod| {
-        pod.name.starts_with("kube-apiserver")
-            && !pod.ready
-            && (pod.waiting == "CrashLoopBackOff" || pod.restarts >= 3)
-    })?;
+    let pod = node
+        .static_pods
+        .iter()
+        .find(|pod| pod.name.starts_with("kube-apiserver") && !pod.ready && (pod.waiting == "CrashLoopBackOff" || pod.restarts >= 3))?;
     Some(Diagnosis::new(
         Cause::ApiServerCrashLooping,
         Some(node),
@@ -259,15 +258,9 @@ fn etcd_as_a_whole(facts: &ClusterFacts) -> Option<Diagnosis> {
     if !facts.has_etcd {
         return None;
     }
-    let up: Vec<&NodeFacts> = facts
-        .control_planes()
-        .filter(|node| node.answered() && service_up(node, "etcd"))
-        .collect();
+    let up: Vec<&NodeFacts> = facts.control_planes().filter(|node| node.answered() && service_up(node, "etcd")).collect();
     let lists = || up.iter().filter_map(|node| node.etcd.as_ref());
-    let voters = lists()
-        .map(|etcd| etcd.members.iter().filter(|member| !member.learner).count())
-        .max()
-        .unwrap_or(0);
+    let voters = lists().map(|etcd| etcd.members.iter().filter(|member| !member.learner).count()).max().unwrap_or(0);
     let answering: Vec<&NodeFacts> = facts.control_planes().filter(|node| node.answered()).collect();
     let waiting = |node: &&NodeFacts| {
         node.services.get("etcd").is_none_or(|etcd| matches!(etcd.state.as_str(), "" | "Waiting" | "Preparing" | "Pre" | "Initialized"))

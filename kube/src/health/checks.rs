@@ -3,9 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::causes::{Cause, Diagnosis, causes, describe, of_node};
-use super::facts::{
-    ClusterFacts, KubeFacts, MIN_DISK, MIN_MEMORY_CONTROL_PLANE, MIN_MEMORY_WORKER, NodeFacts, Role,
-};
+use super::facts::{ClusterFacts, KubeFacts, MIN_DISK, MIN_MEMORY_CONTROL_PLANE, MIN_MEMORY_WORKER, NodeFacts, Role};
 use crate::paths::{API_SERVER, CONTROLLER_MANAGER, SCHEDULER};
 
 /// One check.
@@ -145,18 +143,23 @@ pub fn check(which: Check, facts: &ClusterFacts) -> Verdict {
                 (!node.ready).then(|| format!("node {} is not ready: {}", node.name, or(&node.reason, "it does not say why")))
             })
         }),
-        Check::ProxyReady => judge.kubernetes(|judge, kube| {
-            if kube.has_proxy { judge.pods(kube, "kube-proxy", Cause::Other) } else { skip("there is no kube-proxy") }
-        }),
+        Check::ProxyReady => {
+            judge.kubernetes(
+                |judge, kube| {
+                    if kube.has_proxy { judge.pods(kube, "kube-proxy", Cause::Other) } else { skip("there is no kube-proxy") }
+                },
+            )
+        }
         Check::DnsReady if facts.cni_none => skip("the pod network is not the cluster's own"),
-        Check::DnsReady => judge.kubernetes(|judge, kube| {
-            if kube.has_dns { judge.pods(kube, "kube-dns", Cause::CoreDnsBroken) } else { skip("there is no CoreDNS") }
-        }),
-        Check::Schedulable => judge.kubernetes(|judge, kube| {
-            judge.kube_nodes(kube, |node| {
-                node.unschedulable.then(|| format!("node {} is cordoned", node.name))
-            })
-        }),
+        Check::DnsReady => {
+            judge.kubernetes(
+                |judge, kube| {
+                    if kube.has_dns { judge.pods(kube, "kube-dns", Cause::CoreDnsBroken) } else { skip("there is no CoreDNS") }
+                },
+            )
+        }
+        Check::Schedulable => judge
+            .kubernetes(|judge, kube| judge.kube_nodes(kube, |node| node.unschedulable.then(|| format!("node {} is cordoned", node.name)))),
     }
 }
 
@@ -177,13 +180,7 @@ impl Judge<'_> {
     }
 
     fn from(&self, diagnosis: Diagnosis) -> Failure {
-        Failure {
-            check: self.which,
-            node: diagnosis.node,
-            cause: diagnosis.cause,
-            found: diagnosis.found,
-            next_step: diagnosis.next_step,
-        }
+        Failure { check: self.which, node: diagnosis.node, cause: diagnosis.cause, found: diagnosis.found, next_step: diagnosis.next_step }
     }
 
     /// A node that did not answer fails with why; one that did is looked at, and what is found is
@@ -211,9 +208,7 @@ impl Judge<'_> {
     }
 
     fn etcd_healthy(&self) -> Verdict {
-        let whole = causes(self.facts)
-            .into_iter()
-            .find(|d| matches!(d.cause, Cause::QuorumLost | Cause::NotBootstrapped));
+        let whole = causes(self.facts).into_iter().find(|d| matches!(d.cause, Cause::QuorumLost | Cause::NotBootstrapped));
         if let Some(diagnosis) = whole {
             return Verdict::Fail(vec![self.from(diagnosis)]);
         }
@@ -300,11 +295,10 @@ impl Judge<'_> {
             Ok(kube) => judge(self, kube),
             Err(message) => {
                 let found = format!("the Kubernetes API does not answer: {message}");
-                let control_planes: BTreeSet<&str> =
-                    self.facts.control_planes().map(|node| node.name.as_str()).collect();
-                let behind = causes(self.facts).into_iter().find(|diagnosis| {
-                    diagnosis.node.as_deref().is_none_or(|node| control_planes.contains(node))
-                });
+                let control_planes: BTreeSet<&str> = self.facts.control_planes().map(|node| node.name.as_str()).collect();
+                let behind = causes(self.facts)
+                    .into_iter()
+                    .find(|diagnosis| diagnosis.node.as_deref().is_none_or(|node| control_planes.contains(node)));
                 Verdict::Fail(vec![match behind {
                     Some(diagnosis) => self.failure(
                         diagnosis.node.as_deref(),
@@ -350,14 +344,10 @@ impl Judge<'_> {
                 let machine = self.facts.nodes.iter().find(|machine| machine.name == node.name);
                 let behind = machine.and_then(|machine| of_node(self.facts, machine));
                 Some(match behind {
-                    Some(diagnosis) => self.failure(
-                        Some(&node.name),
-                        (diagnosis.cause, format!("{found}; {}", diagnosis.found), diagnosis.next_step),
-                    ),
-                    None => self.failure(
-                        Some(&node.name),
-                        (Cause::Other, found, format!("see `kubectl describe node {}`", node.name)),
-                    ),
+                    Some(diagnosis) => {
+                        self.failure(Some(&node.name), (diagnosis.cause, format!("{found}; {}", diagnosis.found), diagnosis.next_step))
+                    }
+                    None => self.failure(Some(&node.name), (Cause::Other, found, format!("see `kubectl describe node {}`", node.name))),
                 })
             })
             .collect();
@@ -381,10 +371,9 @@ impl Judge<'_> {
                     waiting => format!("pod {} is not ready: {waiting}", pod.name),
                 };
                 match machine.and_then(|machine| of_node(self.facts, machine)) {
-                    Some(diagnosis) => self.failure(
-                        Some(&pod.node),
-                        (diagnosis.cause, format!("{found}; {}", diagnosis.found), diagnosis.next_step),
-                    ),
+                    Some(diagnosis) => {
+                        self.failure(Some(&pod.node), (diagnosis.cause, format!("{found}; {}", diagnosis.found), diagnosis.next_step))
+                    }
                     None => self.failure(
                         (!pod.node.is_empty()).then_some(pod.node.as_str()),
                         (cause, found, format!("see `kubectl -n {} logs {}`", pod.namespace, pod.name)),

@@ -25,9 +25,7 @@ fn pod(app: &str, node: &str) -> PodFacts {
 }
 
 fn healthy() -> ClusterFacts {
-    let members: Vec<EtcdMemberFacts> = (1..4)
-        .map(|id| EtcdMemberFacts { id, name: format!("cp-{id}"), learner: false })
-        .collect();
+    let members: Vec<EtcdMemberFacts> = (1..4).map(|id| EtcdMemberFacts { id, name: format!("cp-{id}"), learner: false }).collect();
     let node = |name: &&str| {
         let control_plane = name.starts_with("cp");
         let mut services = BTreeMap::from([("kubelet".to_owned(), running(""))]);
@@ -61,10 +59,7 @@ fn healthy() -> ClusterFacts {
     ClusterFacts {
         nodes: NAMES.iter().map(node).collect(),
         kubernetes: Ok(KubeFacts {
-            nodes: NAMES
-                .iter()
-                .map(|name| KubeNodeFacts { name: (*name).to_owned(), ready: true, ..Default::default() })
-                .collect(),
+            nodes: NAMES.iter().map(|name| KubeNodeFacts { name: (*name).to_owned(), ready: true, ..Default::default() }).collect(),
             pods,
             has_proxy: true,
             has_dns: true,
@@ -173,10 +168,7 @@ fn quorum_lost_with_its_machines() {
     lose(&mut facts, 1, unreachable());
     facts.nodes[2].etcd.as_mut().unwrap().leader = false;
     facts.kubernetes = Err("deadline exceeded".into());
-    assert_eq!(
-        found(&facts),
-        [(Cause::NodeGone, on("cp-1")), (Cause::NodeGone, on("cp-2")), (Cause::QuorumLost, None)]
-    );
+    assert_eq!(found(&facts), [(Cause::NodeGone, on("cp-1")), (Cause::NodeGone, on("cp-2")), (Cause::QuorumLost, None)]);
 }
 
 #[test]

@@ -109,10 +109,7 @@ impl KubeletConfig {
             merge(&mut config, json!({"oomScoreAdj": 0}));
         }
         if self.quota_monitoring {
-            merge(
-                &mut config,
-                json!({"featureGates": {"LocalStorageCapacityIsolationFSQuotaMonitoring": true}}),
-            );
+            merge(&mut config, json!({"featureGates": {"LocalStorageCapacityIsolationFSQuotaMonitoring": true}}));
         }
         let taints = self.taints()?;
         if !taints.is_empty() {
@@ -174,10 +171,7 @@ impl KubeletConfig {
         self.taints
             .iter()
             .map(|(key, text)| {
-                let (value, effect) = parse_taint(text).ok_or_else(|| ConfigError::Taint {
-                    key: key.clone(),
-                    value: text.clone(),
-                })?;
+                let (value, effect) = parse_taint(text).ok_or_else(|| ConfigError::Taint { key: key.clone(), value: text.clone() })?;
                 let mut taint = json!({"key": key, "effect": effect});
                 if !value.is_empty() {
                     taint["value"] = json!(value);
@@ -244,9 +238,7 @@ mod tests {
     #[test]
     fn golden_machine() {
         let mut input = input();
-        input
-            .taints
-            .insert("node-role.kubernetes.io/control-plane".into(), "NoSchedule".into());
+        input.taints.insert("node-role.kubernetes.io/control-plane".into(), "NoSchedule".into());
         assert_eq!(
             input.build().unwrap(),
             json!({

@@ -47,9 +47,7 @@ impl KubeletArgs {
             .with("config", paths::KUBELET_CONFIG)
             .with("hostname-override", self.nodename.clone());
         if !self.skip_registration {
-            args = args
-                .with("bootstrap-kubeconfig", paths::KUBELET_BOOTSTRAP_KUBECONFIG)
-                .with("kubeconfig", paths::KUBELET_KUBECONFIG);
+            args = args.with("bootstrap-kubeconfig", paths::KUBELET_BOOTSTRAP_KUBECONFIG).with("kubeconfig", paths::KUBELET_KUBECONFIG);
         }
         if !self.node_ips.is_empty() {
             let ips: Vec<String> = self.node_ips.iter().map(ToString::to_string).collect();
@@ -68,11 +66,7 @@ impl KubeletArgs {
 
     /// The name the node will register under: the user's, where the arguments override ours.
     pub fn effective_nodename(&self) -> String {
-        self.extra
-            .get("hostname-override")
-            .and_then(|values| values.last())
-            .cloned()
-            .unwrap_or_else(|| self.nodename.clone())
+        self.extra.get("hostname-override").and_then(|values| values.last()).cloned().unwrap_or_else(|| self.nodename.clone())
     }
 }
 
@@ -82,11 +76,7 @@ mod tests {
 
     #[test]
     fn golden_defaults() {
-        let args = KubeletArgs {
-            nodename: "cp-1".into(),
-            node_ips: vec!["10.5.0.2".parse().unwrap()],
-            ..Default::default()
-        };
+        let args = KubeletArgs { nodename: "cp-1".into(), node_ips: vec!["10.5.0.2".parse().unwrap()], ..Default::default() };
         assert_eq!(
             args.build().unwrap().join("\n"),
             "\

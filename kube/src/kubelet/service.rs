@@ -1,8 +1,6 @@
 //! The container that the kubelet runs in.
 
-use model::services::{
-    Condition, Container, Control, HealthCheck, Mount, Probe, Restart, Runner, ServiceSpec,
-};
+use model::services::{Condition, Container, Control, HealthCheck, Mount, Probe, Restart, Runner, ServiceSpec};
 use resource::Duration;
 
 /// The service's id.
@@ -26,23 +24,11 @@ const SHARED: [&str; 12] = [
 ];
 
 /// Node paths the kubelet only reads.
-const READ_ONLY: [&str; 5] = [
-    "/etc/hosts",
-    "/etc/machine-id",
-    "/etc/os-release",
-    "/etc/resolv.conf",
-    "/system/resolved",
-];
+const READ_ONLY: [&str; 5] = ["/etc/hosts", "/etc/machine-id", "/etc/os-release", "/etc/resolv.conf", "/system/resolved"];
 
 /// The service: `args` are the kubelet's flags, `extra_mounts` the user's, `revision` changes when
 /// a file changed that the kubelet reads at start only.
-pub fn service(
-    image: &str,
-    args: Vec<String>,
-    extra_mounts: Vec<Mount>,
-    oom_score: bool,
-    revision: String,
-) -> ServiceSpec {
+pub fn service(image: &str, args: Vec<String>, extra_mounts: Vec<Mount>, oom_score: bool, revision: String) -> ServiceSpec {
     let mut command = vec!["/usr/local/bin/kubelet".to_owned()];
     command.extend(args);
     let mut mounts: Vec<Mount> = SHARED
@@ -56,18 +42,8 @@ pub fn service(
     ServiceSpec {
         runner: Runner::Container,
         args: command,
-        container: Some(Container {
-            image: image.to_owned(),
-            mounts,
-            privileged: true,
-            ..Default::default()
-        }),
-        depends: vec![
-            Condition::service("cri"),
-            Condition::time(),
-            Condition::network("addresses"),
-            Condition::network("hostname"),
-        ],
+        container: Some(Container { image: image.to_owned(), mounts, privileged: true, ..Default::default() }),
+        depends: vec![Condition::service("cri"), Condition::time(), Condition::network("addresses"), Condition::network("hostname")],
         health: Some(HealthCheck {
             probe: Probe::Http,
             target: "http://127.0.0.1:10248/healthz".to_owned(),

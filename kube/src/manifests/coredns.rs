@@ -43,14 +43,8 @@ pub fn objects(input: &CoreDnsInput, domain: &str) -> Vec<Value> {
 
 /// The service, at the address that kubelets hand to pods.
 pub fn service(input: &CoreDnsInput) -> Value {
-    let ips: Vec<&str> = [input.service_ip.as_str(), input.service_ip6.as_str()]
-        .into_iter()
-        .filter(|ip| !ip.is_empty())
-        .collect();
-    let families: Vec<&str> = ips
-        .iter()
-        .map(|ip| if ip.contains(':') { "IPv6" } else { "IPv4" })
-        .collect();
+    let ips: Vec<&str> = [input.service_ip.as_str(), input.service_ip6.as_str()].into_iter().filter(|ip| !ip.is_empty()).collect();
+    let families: Vec<&str> = ips.iter().map(|ip| if ip.contains(':') { "IPv6" } else { "IPv4" }).collect();
     json!({
         "apiVersion": "v1",
         "kind": "Service",
@@ -204,11 +198,7 @@ mod tests {
 
     #[test]
     fn dual_stack_service() {
-        let service = service(&CoreDnsInput {
-            service_ip: "10.96.0.10".into(),
-            service_ip6: "fd00:96::a".into(),
-            ..Default::default()
-        });
+        let service = service(&CoreDnsInput { service_ip: "10.96.0.10".into(), service_ip6: "fd00:96::a".into(), ..Default::default() });
         assert_eq!(service["spec"]["clusterIP"], "10.96.0.10");
         assert_eq!(service["spec"]["clusterIPs"], json!(["10.96.0.10", "fd00:96::a"]));
         assert_eq!(service["spec"]["ipFamilies"], json!(["IPv4", "IPv6"]));

@@ -137,10 +137,7 @@ pub fn render(input: &ManifestInput) -> Vec<Manifest> {
         manifests.push(Manifest::new("11-core-dns-svc", vec![coredns::service(coredns)]));
     }
     if input.api_access {
-        manifests.push(Manifest::new(
-            "13-talos-service-account-crd",
-            rbac::service_account_access(input.api_service_port),
-        ));
+        manifests.push(Manifest::new("13-talos-service-account-crd", rbac::service_account_access(input.api_service_port)));
     }
     for (name, objects) in &input.inline {
         manifests.push(Manifest::new(format!("99-{name}"), objects.clone()));
@@ -170,12 +167,8 @@ fn kubeconfig_in_cluster(input: &ManifestInput) -> Value {
         user: "service-account".into(),
         server: input.server.clone(),
         tls_server_name: String::new(),
-        authorities: crate::kubeconfig::Authorities::File(
-            "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt".into(),
-        ),
-        credentials: crate::kubeconfig::Credentials::TokenFile {
-            path: "/var/run/secrets/kubernetes.io/serviceaccount/token".into(),
-        },
+        authorities: crate::kubeconfig::Authorities::File("/var/run/secrets/kubernetes.io/serviceaccount/ca.crt".into()),
+        credentials: crate::kubeconfig::Credentials::TokenFile { path: "/var/run/secrets/kubernetes.io/serviceaccount/token".into() },
     };
     json!({
         "apiVersion": "v1",
@@ -187,10 +180,7 @@ fn kubeconfig_in_cluster(input: &ManifestInput) -> Value {
 
 pub(crate) fn resources(defaults: Value, user: &Resources) -> Value {
     let mut resources = defaults;
-    crate::kubelet::config::merge(
-        &mut resources,
-        json!({"requests": user.requests, "limits": user.limits}),
-    );
+    crate::kubelet::config::merge(&mut resources, json!({"requests": user.requests, "limits": user.limits}));
     if resources["limits"].as_object().is_some_and(Map::is_empty)
         && let Some(map) = resources.as_object_mut()
     {
@@ -213,11 +203,7 @@ mod tests {
             cluster_domain: "cluster.local".into(),
             pod_cidrs: vec!["10.244.0.0/16".into()],
             proxy: Some(ProxyInput { image: "p:v1".into(), ..Default::default() }),
-            coredns: Some(CoreDnsInput {
-                image: "c:v1".into(),
-                service_ip: "10.96.0.10".into(),
-                ..Default::default()
-            }),
+            coredns: Some(CoreDnsInput { image: "c:v1".into(), service_ip: "10.96.0.10".into(), ..Default::default() }),
             flannel: Some(FlannelInput { image: "f:v1".into(), ..Default::default() }),
             api_access: true,
             api_service_port: 50000,
@@ -257,13 +243,7 @@ mod tests {
     #[test]
     fn namespaces_and_definitions_come_first() {
         let manifests = render(&full());
-        let kinds: Vec<_> = manifests
-            .last()
-            .unwrap()
-            .objects
-            .iter()
-            .map(|o| o["kind"].as_str().unwrap().to_owned())
-            .collect();
+        let kinds: Vec<_> = manifests.last().unwrap().objects.iter().map(|o| o["kind"].as_str().unwrap().to_owned()).collect();
         assert_eq!(kinds, ["Namespace", "CustomResourceDefinition", "Deployment"]);
     }
 
@@ -281,28 +261,17 @@ mod tests {
                 }
                 let kind = object["kind"].as_str().unwrap();
                 let cluster_wide = kind.starts_with("ClusterRole") || kind == "CustomResourceDefinition";
-                assert_eq!(
-                    object.pointer("/metadata/namespace").is_none(),
-                    cluster_wide,
-                    "{} {kind}",
-                    manifest.id
-                );
+                assert_eq!(object.pointer("/metadata/namespace").is_none(), cluster_wide, "{} {kind}", manifest.id);
             }
         }
     }
 
     #[test]
     fn the_in_cluster_kubeconfig_uses_the_pods_own_token() {
-        let manifest = render(&full())
-            .into_iter()
-            .find(|m| m.id == "11-kube-config-in-cluster")
-            .unwrap();
+        let manifest = render(&full()).into_iter().find(|m| m.id == "11-kube-config-in-cluster").unwrap();
         let text = manifest.objects[0]["data"]["kubeconfig"].as_str().unwrap();
         assert!(text.contains("server: https://127.0.0.1:7445"), "{text}");
-        assert!(
-            text.contains("tokenFile: /var/run/secrets/kubernetes.io/serviceaccount/token"),
-            "{text}"
-        );
+        assert!(text.contains("tokenFile: /var/run/secrets/kubernetes.io/serviceaccount/token"), "{text}");
     }
 
     #[test]

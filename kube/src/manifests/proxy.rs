@@ -39,30 +39,33 @@ pub fn config(input: &ProxyInput, pod_cidrs: &[String]) -> Value {
     });
     if input.container {
         // Connection tracking is sized by host-wide settings that a container node must not write.
-        merge(&mut config, json!({"conntrack": {
-            "maxPerCore": 0,
-            "min": 0,
-            "tcpCloseWaitTimeout": "0s",
-            "tcpEstablishedTimeout": "0s",
-        }}));
+        merge(
+            &mut config,
+            json!({"conntrack": {
+                "maxPerCore": 0,
+                "min": 0,
+                "tcpCloseWaitTimeout": "0s",
+                "tcpEstablishedTimeout": "0s",
+            }}),
+        );
     }
     if !input.oom_score {
         merge(&mut config, json!({"oomScoreAdj": 0}));
     }
     merge(&mut config, Value::Object(input.config.clone()));
-    merge(&mut config, json!({
-        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
-        "kind": "KubeProxyConfiguration",
-    }));
+    merge(
+        &mut config,
+        json!({
+            "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+            "kind": "KubeProxyConfiguration",
+        }),
+    );
     config
 }
 
 fn daemon_set(input: &ProxyInput, checksum: &str) -> Value {
-    let mut command: Vec<String> = vec![
-        "/usr/local/bin/kube-proxy".into(),
-        "--config=/etc/kube-proxy/config.yaml".into(),
-        "--hostname-override=$(NODE_NAME)".into(),
-    ];
+    let mut command: Vec<String> =
+        vec!["/usr/local/bin/kube-proxy".into(), "--config=/etc/kube-proxy/config.yaml".into(), "--hostname-override=$(NODE_NAME)".into()];
     command.extend(input.extra_args.iter().cloned());
     let mut annotations = Map::new();
     // A changed configuration file restarts the pods.
@@ -143,21 +146,14 @@ mod tests {
         input.oom_score = false;
         let container = config(&input, &cidrs());
         assert_eq!(container["oomScoreAdj"], 0);
-        assert_eq!(
-            container["conntrack"],
-            json!({"maxPerCore": 0, "min": 0, "tcpCloseWaitTimeout": "0s", "tcpEstablishedTimeout": "0s"})
-        );
+        assert_eq!(container["conntrack"], json!({"maxPerCore": 0, "min": 0, "tcpCloseWaitTimeout": "0s", "tcpEstablishedTimeout": "0s"}));
     }
 
     #[test]
     fn a_changed_configuration_changes_the_pods() {
         let checksum = |mode: &str| {
-            let objects = objects(
-                &ProxyInput { mode: mode.into(), oom_score: true, ..Default::default() },
-                &cidrs(),
-            );
-            objects[3]["spec"]["template"]["metadata"]["annotations"]["orlop.dev/config-checksum"]
-                .clone()
+            let objects = objects(&ProxyInput { mode: mode.into(), oom_score: true, ..Default::default() }, &cidrs());
+            objects[3]["spec"]["template"]["metadata"]["annotations"]["orlop.dev/config-checksum"].clone()
         };
         assert_ne!(checksum("nftables"), checksum("iptables"));
         assert_eq!(checksum("nftables"), checksum(""));

@@ -36,20 +36,12 @@ pub fn csr_approver() -> Value {
 
 /// Bootstrapping nodes may ask for a certificate.
 pub fn node_bootstrapper() -> Value {
-    group_binding(
-        "system-bootstrap-node-bootstrapper",
-        BOOTSTRAP_GROUP,
-        "system:node-bootstrapper",
-    )
+    group_binding("system-bootstrap-node-bootstrapper", BOOTSTRAP_GROUP, "system:node-bootstrapper")
 }
 
 /// Renewals of nodes' certificates are approved.
 pub fn csr_renewal() -> Value {
-    group_binding(
-        "system-bootstrap-node-renewal",
-        "system:nodes",
-        "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient",
-    )
+    group_binding("system-bootstrap-node-renewal", "system:nodes", "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient")
 }
 
 /// Nodes may read what their own network needs before any pod runs.

@@ -43,21 +43,12 @@ impl ObjectId {
     pub fn of(manifest: &str, position: usize, object: &Value) -> Result<Self, KubeError> {
         let missing = |field| KubeError::Object { manifest: manifest.to_owned(), position, field };
         let text = |pointer: &str, field: &'static str| {
-            object
-                .pointer(pointer)
-                .and_then(Value::as_str)
-                .filter(|text| !text.is_empty())
-                .map(str::to_owned)
-                .ok_or_else(|| missing(field))
+            object.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned).ok_or_else(|| missing(field))
         };
         let api_version = text("/apiVersion", "apiVersion")?;
         let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
         Ok(Self {
-            namespace: object
-                .pointer("/metadata/namespace")
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .to_owned(),
+            namespace: object.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or_default().to_owned(),
             name: text("/metadata/name", "metadata.name")?,
             group: group.to_owned(),
             version: version.to_owned(),
@@ -121,12 +112,7 @@ pub struct Applied {
 /// # Errors
 /// The first object that cannot be applied; those before it are done and noted.
 pub async fn apply(client: &kube::Client, manifests: &[Manifest]) -> Result<Applied, KubeError> {
-    let mut applier = Applier {
-        client,
-        inventory: inventory(client).await?,
-        kinds: HashMap::new(),
-        applied: Applied::default(),
-    };
+    let mut applier = Applier { client, inventory: inventory(client).await?, kinds: HashMap::new(), applied: Applied::default() };
     let mut noted = BTreeSet::new();
     let mut result = Ok(());
     'all: for manifest in manifests {
@@ -214,11 +200,7 @@ fn strip(object: &mut Value) {
 async fn inventory(client: &kube::Client) -> Result<BTreeSet<String>, KubeError> {
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), "kube-system");
     let map = ask(format!("get ConfigMap {INVENTORY}"), api.get_opt(INVENTORY)).await?;
-    Ok(map
-        .and_then(|map| map.data)
-        .unwrap_or_default()
-        .into_keys()
-        .collect())
+    Ok(map.and_then(|map| map.data).unwrap_or_default().into_keys().collect())
 }
 
 async fn note(client: &kube::Client, before: &BTreeSet<String>, new: &BTreeSet<String>) -> Result<(), KubeError> {
@@ -232,12 +214,7 @@ async fn note(client: &kube::Client, before: &BTreeSet<String>, new: &BTreeSet<S
         "data": data,
     });
     let params = PatchParams::apply(FIELD_MANAGER).force();
-    ask(
-        format!("apply ConfigMap {INVENTORY}"),
-        api.patch(INVENTORY, &params, &Patch::Apply(&wanted)),
-    )
-    .await
-    .map(drop)
+    ask(format!("apply ConfigMap {INVENTORY}"), api.patch(INVENTORY, &params, &Patch::Apply(&wanted))).await.map(drop)
 }
 
 #[cfg(test)]

@@ -123,9 +123,7 @@ pub fn judge(claim: &Claim, node: Option<&NodeNames>) -> Result<(), Refusal> {
     if claim.organizations != ["system:nodes"] {
         return Err(Refusal::Organization { found: claim.organizations.clone() });
     }
-    let serving = |usage: &String| {
-        matches!(usage.as_str(), "digital signature" | "key encipherment" | "server auth")
-    };
+    let serving = |usage: &String| matches!(usage.as_str(), "digital signature" | "key encipherment" | "server auth");
     if !claim.usages.iter().all(serving) || !claim.usages.contains("server auth") {
         return Err(Refusal::Usages { found: claim.usages.iter().cloned().collect() });
     }
@@ -156,24 +154,14 @@ pub fn read(request: &CertificateSigningRequest) -> Result<Claim, Refusal> {
     let malformed = |what: &str| Refusal::Malformed(what.to_owned());
     let text = std::str::from_utf8(&request.spec.request.0).map_err(|_| malformed("not PEM"))?;
     let der = pem_body(text).ok_or_else(|| malformed("not PEM"))?;
-    let (_, parsed) =
-        X509CertificationRequest::from_der(&der).map_err(|error| malformed(&error.to_string()))?;
-    parsed
-        .verify_signature()
-        .map_err(|_| malformed("its signature is not by its own key"))?;
+    let (_, parsed) = X509CertificationRequest::from_der(&der).map_err(|error| malformed(&error.to_string()))?;
+    parsed.verify_signature().map_err(|_| malformed("its signature is not by its own key"))?;
     let subject = &parsed.certification_request_info.subject;
     let mut claim = Claim {
         requester: request.spec.username.clone().unwrap_or_default(),
         groups: request.spec.groups.clone().unwrap_or_default(),
-        common_name: subject
-            .iter_common_name()
-            .filter_map(|name| name.as_str().ok())
-            .collect::<Vec<_>>()
-            .join(","),
-        organizations: subject
-            .iter_organization()
-            .filter_map(|name| name.as_str().ok().map(str::to_owned))
-            .collect(),
+        common_name: subject.iter_common_name().filter_map(|name| name.as_str().ok()).collect::<Vec<_>>().join(","),
+        organizations: subject.iter_organization().filter_map(|name| name.as_str().ok().map(str::to_owned)).collect(),
         usages: request.spec.usages.clone().unwrap_or_default().into_iter().collect(),
         ..Default::default()
     };
@@ -198,11 +186,7 @@ pub fn read(request: &CertificateSigningRequest) -> Result<Claim, Refusal> {
 }
 
 fn pem_body(text: &str) -> Option<Vec<u8>> {
-    let body = text
-        .split_once("-----BEGIN CERTIFICATE REQUEST-----")?
-        .1
-        .split_once("-----END CERTIFICATE REQUEST-----")?
-        .0;
+    let body = text.split_once("-----BEGIN CERTIFICATE REQUEST-----")?.1.split_once("-----END CERTIFICATE REQUEST-----")?.0;
     let compact: String = body.split_whitespace().collect();
     base64::engine::general_purpose::STANDARD.decode(compact).ok()
 }
@@ -216,20 +200,12 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
 
 /// Whether a request waits for a decision.
 pub fn is_pending(request: &CertificateSigningRequest) -> bool {
-    request.spec.signer_name == SIGNER
-        && request
-            .status
-            .as_ref()
-            .and_then(|status| status.conditions.as_ref())
-            .is_none_or(Vec::is_empty)
+    request.spec.signer_name == SIGNER && request.status.as_ref().and_then(|status| status.conditions.as_ref()).is_none_or(Vec::is_empty)
 }
 
 /// What a node object has.
 pub fn names_of(node: &Node) -> NodeNames {
-    let mut names = NodeNames {
-        name: node.metadata.name.clone().unwrap_or_default(),
-        ..Default::default()
-    };
+    let mut names = NodeNames { name: node.metadata.name.clone().unwrap_or_default(), ..Default::default() };
     let listed = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
     for entry in listed {
         match entry.address.parse() {
@@ -256,12 +232,9 @@ pub async fn approve(client: &kube::Client, name: &str) -> Result<(), KubeError>
         "reason": "NodeServingCertificate",
         "message": "requested by the node itself, for its own names and addresses",
     }]}});
-    ask(
-        format!("approve certificate request {name}"),
-        api.patch_approval(name, &PatchParams::default(), &Patch::Merge(&patch)),
-    )
-    .await
-    .map(drop)
+    ask(format!("approve certificate request {name}"), api.patch_approval(name, &PatchParams::default(), &Patch::Merge(&patch)))
+        .await
+        .map(drop)
 }
 
 /// Looks at a pending request and approves it if it may be.
@@ -329,19 +302,10 @@ mod tests {
             change(&mut claim);
             judge(&claim, Some(&node())).unwrap_err()
         };
-        assert!(matches!(
-            refused(&|c| c.requester = "system:admin".into()),
-            Refusal::NotANode { .. }
-        ));
+        assert!(matches!(refused(&|c| c.requester = "system:admin".into()), Refusal::NotANode { .. }));
         assert!(matches!(refused(&|c| c.groups.clear()), Refusal::NotANode { .. }));
-        assert!(matches!(
-            refused(&|c| c.common_name = "system:node:cp-1".into()),
-            Refusal::Foreign { .. }
-        ));
-        assert!(matches!(
-            refused(&|c| c.organizations.push("system:masters".into())),
-            Refusal::Organization { .. }
-        ));
+        assert!(matches!(refused(&|c| c.common_name = "system:node:cp-1".into()), Refusal::Foreign { .. }));
+        assert!(matches!(refused(&|c| c.organizations.push("system:masters".into())), Refusal::Organization { .. }));
         assert!(matches!(
             refused(&|c| {
                 c.addresses.insert("10.5.0.2".parse().unwrap());
@@ -378,8 +342,7 @@ mod tests {
         let mut request = CertificateSigningRequest::default();
         request.spec.request.0 = b"rubbish".to_vec();
         assert!(matches!(read(&request), Err(Refusal::Malformed(_))));
-        request.spec.request.0 =
-            b"-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n".to_vec();
+        request.spec.request.0 = b"-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n".to_vec();
         assert!(matches!(read(&request), Err(Refusal::Malformed(_))));
     }
 

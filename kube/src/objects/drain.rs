@@ -69,11 +69,7 @@ pub async fn cordon(client: &kube::Client, node: &str) -> Result<(), KubeError> 
 pub async fn uncordon(client: &kube::Client, node: &str) -> Result<bool, KubeError> {
     let api: Api<Node> = Api::all(client.clone());
     let object = ask(format!("get node {node}"), api.get(node)).await?;
-    let ours = object
-        .metadata
-        .annotations
-        .as_ref()
-        .is_some_and(|all| all.contains_key(CORDONED));
+    let ours = object.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(CORDONED));
     if ours {
         let patch = json!({
             "metadata": {"annotations": {CORDONED: null}},
@@ -86,9 +82,7 @@ pub async fn uncordon(client: &kube::Client, node: &str) -> Result<bool, KubeErr
 
 async fn patch_node(client: &kube::Client, node: &str, patch: &serde_json::Value) -> Result<(), KubeError> {
     let api: Api<Node> = Api::all(client.clone());
-    ask(format!("patch node {node}"), api.patch(node, &PatchParams::default(), &Patch::Merge(patch)))
-        .await
-        .map(drop)
+    ask(format!("patch node {node}"), api.patch(node, &PatchParams::default(), &Patch::Merge(patch))).await.map(drop)
 }
 
 /// Evicts the node's pods and waits until they are gone.
@@ -131,10 +125,7 @@ pub async fn drain(client: &kube::Client, node: &str, options: DrainOptions) -> 
 }
 
 fn names(pod: &Pod) -> (String, String) {
-    (
-        pod.metadata.namespace.clone().unwrap_or_default(),
-        pod.metadata.name.clone().unwrap_or_default(),
-    )
+    (pod.metadata.namespace.clone().unwrap_or_default(), pod.metadata.name.clone().unwrap_or_default())
 }
 
 /// Asks for an eviction; why the pod is still there.
@@ -142,9 +133,7 @@ async fn evict(client: &kube::Client, namespace: &str, name: &str) -> String {
     let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
     match ask(format!("evict {namespace}/{name}"), api.evict(name, &EvictParams::default())).await {
         Ok(_) => "is ending".to_owned(),
-        Err(KubeError::Api { source, .. }) if code(&source) == Some(429) => {
-            "its disruption budget allows no eviction now".to_owned()
-        }
+        Err(KubeError::Api { source, .. }) if code(&source) == Some(429) => "its disruption budget allows no eviction now".to_owned(),
         Err(error) if error.is_not_found() => "is ending".to_owned(),
         Err(error) => error.to_string(),
     }

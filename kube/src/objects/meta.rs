@@ -45,12 +45,7 @@ pub fn patch(node: &Node, wanted: &Wanted) -> Option<Value> {
     // A label that was there before us with the same value is not ours to take away later; one we
     // change is.
     note(&mut annotations, &current_annotations, OWNED_LABELS, ours(&current_labels, &owned_labels, &wanted.labels));
-    note(
-        &mut annotations,
-        &current_annotations,
-        OWNED_ANNOTATIONS,
-        ours(&current_annotations, &owned_annotations, &wanted.annotations),
-    );
+    note(&mut annotations, &current_annotations, OWNED_ANNOTATIONS, ours(&current_annotations, &owned_annotations, &wanted.annotations));
 
     let mut spec = Map::new();
     if let Some(wanted) = &wanted.taints {
@@ -109,10 +104,7 @@ fn cordon(
 }
 
 fn owned(annotations: &BTreeMap<String, String>, key: &str) -> BTreeSet<String> {
-    annotations
-        .get(key)
-        .and_then(|text| serde_json::from_str(text).ok())
-        .unwrap_or_default()
+    annotations.get(key).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }
 
 fn difference(
@@ -133,16 +125,8 @@ fn difference(
     }
 }
 
-fn ours(
-    current: &BTreeMap<String, String>,
-    owned: &BTreeSet<String>,
-    wanted: &BTreeMap<String, String>,
-) -> BTreeSet<String> {
-    wanted
-        .iter()
-        .filter(|(key, value)| owned.contains(*key) || current.get(*key) != Some(value))
-        .map(|(key, _)| key.clone())
-        .collect()
+fn ours(current: &BTreeMap<String, String>, owned: &BTreeSet<String>, wanted: &BTreeMap<String, String>) -> BTreeSet<String> {
+    wanted.iter().filter(|(key, value)| owned.contains(*key) || current.get(*key) != Some(value)).map(|(key, _)| key.clone()).collect()
 }
 
 fn note(patch: &mut Map<String, Value>, current: &BTreeMap<String, String>, key: &str, owned: BTreeSet<String>) {
@@ -158,16 +142,9 @@ fn note(patch: &mut Map<String, Value>, current: &BTreeMap<String, String>, key:
     }
 }
 
-fn merge_taints(
-    current: &[Taint],
-    owned: &BTreeSet<String>,
-    wanted: &BTreeMap<String, (String, String)>,
-) -> Vec<Taint> {
-    let mut list: Vec<Taint> = current
-        .iter()
-        .filter(|taint| wanted.contains_key(&taint.key) || !owned.contains(&taint.key))
-        .cloned()
-        .collect();
+fn merge_taints(current: &[Taint], owned: &BTreeSet<String>, wanted: &BTreeMap<String, (String, String)>) -> Vec<Taint> {
+    let mut list: Vec<Taint> =
+        current.iter().filter(|taint| wanted.contains_key(&taint.key) || !owned.contains(&taint.key)).cloned().collect();
     for (key, (value, effect)) in wanted {
         let value = (!value.is_empty()).then(|| value.clone());
         match list.iter_mut().find(|taint| taint.key == *key) {
@@ -177,12 +154,7 @@ fn merge_taints(
                 taint.effect.clone_from(effect);
                 taint.time_added = None;
             }
-            None => list.push(Taint {
-                key: key.clone(),
-                value,
-                effect: effect.clone(),
-                time_added: None,
-            }),
+            None => list.push(Taint { key: key.clone(), value, effect: effect.clone(), time_added: None }),
         }
     }
     list
@@ -199,9 +171,7 @@ pub async fn reconcile(client: &kube::Client, name: &str, wanted: &Wanted) -> Re
     let Some(patch) = patch(&node, wanted) else {
         return Ok(false);
     };
-    ask(format!("patch node {name}"), api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)))
-        .await
-        .map(|_| true)
+    ask(format!("patch node {name}"), api.patch(name, &PatchParams::default(), &Patch::Merge(&patch))).await.map(|_| true)
 }
 
 #[cfg(test)]

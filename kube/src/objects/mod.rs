@@ -93,9 +93,8 @@ fn code(error: &kube::Error) -> Option<u16> {
 pub async fn client(kubeconfig: &str) -> Result<kube::Client, KubeError> {
     let unusable = |reason: String| KubeError::Config { reason };
     let parsed = Kubeconfig::from_yaml(kubeconfig).map_err(|error| unusable(error.to_string()))?;
-    let mut config = kube::Config::from_custom_kubeconfig(parsed, &KubeConfigOptions::default())
-        .await
-        .map_err(|error| unusable(error.to_string()))?;
+    let mut config =
+        kube::Config::from_custom_kubeconfig(parsed, &KubeConfigOptions::default()).await.map_err(|error| unusable(error.to_string()))?;
     config.connect_timeout = Some(Duration::from_secs(5));
     kube::Client::try_from(config).map_err(|error| unusable(error.to_string()))
 }
@@ -110,9 +109,7 @@ pub async fn fetch(url: &str, headers: &std::collections::BTreeMap<String, Strin
     let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
         return Err(unusable("it has no scheme or host".to_owned()));
     };
-    let base: http::Uri = format!("{scheme}://{authority}/")
-        .parse()
-        .map_err(|error: http::uri::InvalidUri| unusable(error.to_string()))?;
+    let base: http::Uri = format!("{scheme}://{authority}/").parse().map_err(|error: http::uri::InvalidUri| unusable(error.to_string()))?;
     let mut config = kube::Config::new(base);
     config.connect_timeout = Some(Duration::from_secs(5));
     let client = kube::Client::try_from(config).map_err(|error| unusable(error.to_string()))?;
@@ -126,10 +123,7 @@ pub async fn fetch(url: &str, headers: &std::collections::BTreeMap<String, Strin
 }
 
 /// Bounds one request.
-pub(crate) async fn ask<T>(
-    what: impl Into<String>,
-    request: impl Future<Output = Result<T, kube::Error>>,
-) -> Result<T, KubeError> {
+pub(crate) async fn ask<T>(what: impl Into<String>, request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, KubeError> {
     match tokio::time::timeout(REQUEST_TIMEOUT, request).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => Err(KubeError::api(what, error)),

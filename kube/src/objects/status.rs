@@ -64,24 +64,16 @@ pub struct PodState {
 pub fn of_pod(pod: &Pod) -> PodState {
     let status = pod.status.as_ref();
     let containers = || {
-        status.into_iter().flat_map(|status| {
-            status
-                .init_container_statuses
-                .iter()
-                .flatten()
-                .chain(status.container_statuses.iter().flatten())
-        })
+        status
+            .into_iter()
+            .flat_map(|status| status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten()))
     };
     PodState {
         ready: status
             .and_then(|status| status.conditions.as_ref())
             .is_some_and(|conditions| conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True")),
-        restarts: containers()
-            .map(|container| u32::try_from(container.restart_count).unwrap_or(0))
-            .sum(),
-        waiting: containers()
-            .find_map(|container| container.state.as_ref()?.waiting.as_ref()?.reason.clone())
-            .unwrap_or_default(),
+        restarts: containers().map(|container| u32::try_from(container.restart_count).unwrap_or(0)).sum(),
+        waiting: containers().find_map(|container| container.state.as_ref()?.waiting.as_ref()?.reason.clone()).unwrap_or_default(),
     }
 }
 
@@ -118,9 +110,6 @@ mod tests {
             }]},
         }))
         .unwrap();
-        assert_eq!(
-            of_pod(&pod),
-            PodState { ready: false, restarts: 4, waiting: "CrashLoopBackOff".into() }
-        );
+        assert_eq!(of_pod(&pod), PodState { ready: false, restarts: 4, waiting: "CrashLoopBackOff".into() });
     }
 }

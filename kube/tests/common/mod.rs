@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use engine::{Runtime, Running, Store};
+use engine::{Running, Runtime, Store};
 use kube_room::controllers::Room;
 use kube_room::files::LinuxFiles;
 use kube_room::kubelet::config::HostLimits;
@@ -14,10 +14,8 @@ use resource::Spec;
 
 /// The fixture's text, or `None` with a printed reason.
 pub fn fixture(name: &str) -> Option<String> {
-    let root = std::env::var("ORLOP_FIXTURES").map_or_else(
-        |_| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/fixtures/peer"),
-        PathBuf::from,
-    );
+    let root = std::env::var("ORLOP_FIXTURES")
+        .map_or_else(|_| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/fixtures/peer"), PathBuf::from);
     match std::fs::read_to_string(root.join(name)) {
         Ok(text) => Some(text),
         Err(error) => {

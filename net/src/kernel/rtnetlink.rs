@@ -124,7 +124,9 @@ impl Kernel for Rtnetlink {
                     message.header.scope = scope.into();
                     message.attributes.push(AddressAttribute::Protocol(AddressProtocol::from(MARK)));
                     if flags != 0 {
-                        message.attributes.push(AddressAttribute::Flags(netlink_packet_route::address::AddressFlags::from_bits_retain(flags)));
+                        message
+                            .attributes
+                            .push(AddressAttribute::Flags(netlink_packet_route::address::AddressFlags::from_bits_retain(flags)));
                     }
                     if priority != 0 {
                         message.attributes.push(AddressAttribute::RoutePriority(priority));
@@ -333,7 +335,8 @@ fn route(message: &RouteMessage, name: impl Fn(u32) -> Option<String>) -> Option
     if !matches!(kind, 1 | 6..=9) || header.flags.contains(netlink_packet_route::route::RouteFlags::Cloned) {
         return None;
     }
-    let any: IpAddr = if header.address_family == AddressFamily::Inet { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let any: IpAddr =
+        if header.address_family == AddressFamily::Inet { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let (mut destination, mut table) = (any, u32::from(header.table));
     let protocol = u8::from(header.protocol);
     let ours = protocol == MARK;

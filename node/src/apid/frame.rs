@@ -120,9 +120,7 @@ pub(crate) fn frame(message: &[u8]) -> Bytes {
 
 fn metadata(node: &str, error: Option<&RpcStatus>) -> common::Empty {
     let error_text = error.map(error_text).unwrap_or_default();
-    common::Empty {
-        metadata: Some(common::Metadata { hostname: node.to_owned(), error: error_text, status: error.cloned() }),
-    }
+    common::Empty { metadata: Some(common::Metadata { hostname: node.to_owned(), error: error_text, status: error.cloned() }) }
 }
 
 /// The text clients show: what grpc-go prints for a status.
@@ -202,10 +200,7 @@ pub(crate) fn ok_trailers() -> HeaderMap {
 pub(crate) fn trailers(status: &Status) -> HeaderMap {
     let mut map = HeaderMap::new();
     if status.add_header(&mut map).is_err() {
-        map = HeaderMap::from_iter([(
-            http::HeaderName::from_static("grpc-status"),
-            http::HeaderValue::from(status.code() as i32),
-        )]);
+        map = HeaderMap::from_iter([(http::HeaderName::from_static("grpc-status"), http::HeaderValue::from(status.code() as i32))]);
     }
     map
 }

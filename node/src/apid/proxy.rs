@@ -59,12 +59,7 @@ pub(crate) async fn answer(policy: &Policy, backends: &Backends, caller: &Caller
     }
 }
 
-async fn forward(
-    policy: &Policy,
-    backends: &Backends,
-    caller: &Caller,
-    request: Request<Incoming>,
-) -> Result<Response<Body>, Status> {
+async fn forward(policy: &Policy, backends: &Backends, caller: &Caller, request: Request<Incoming>) -> Result<Response<Body>, Status> {
     let path = request.uri().path().to_owned();
     let route = route::route(request.headers(), &path, &policy.routing)?;
     let roles = auth::resolve(policy.mode, &caller.roles, request.headers(), caller.peer, caller.local);

@@ -178,7 +178,5 @@ fn listen_address(text: &str) -> Result<SocketAddr, String> {
         return Ok(SocketAddr::new(any, API_PORT));
     }
     let port_alone = text.strip_prefix(':').and_then(|port| port.parse().ok()).map(|port| SocketAddr::new(any, port));
-    port_alone.or_else(|| text.parse().ok()).ok_or_else(|| {
-        format!("listen address {text:?}: expected ADDRESS:PORT or :PORT")
-    })
+    port_alone.or_else(|| text.parse().ok()).ok_or_else(|| format!("listen address {text:?}: expected ADDRESS:PORT or :PORT"))
 }

@@ -345,7 +345,12 @@ mod tests {
 
     fn input(role: MachineRole, affiliates: Vec<(String, Affiliate)>) -> In {
         In {
-            config: one("v1alpha1", MachineConfig::new(b"apiVersion: v1alpha1\nkind: KubeClusterConfig\nclusterName: c\nendpoint: https://10.5.0.2:6443\n".as_slice())),
+            config: one(
+                "v1alpha1",
+                MachineConfig::new(
+                    b"apiVersion: v1alpha1\nkind: KubeClusterConfig\nclusterName: c\nendpoint: https://10.5.0.2:6443\n".as_slice(),
+                ),
+            ),
             machine_type: one("machine-type", MachineType { role }),
             prism: None,
             host_dns: None,
@@ -356,7 +361,12 @@ mod tests {
             address: None,
             discovery: one(
                 "cluster",
-                DiscoveryConfig { discovery_enabled: true, service_cluster_id: "c1".into(), service_encryption_key: Bytes(vec![7; 32]), ..DiscoveryConfig::default() },
+                DiscoveryConfig {
+                    discovery_enabled: true,
+                    service_cluster_id: "c1".into(),
+                    service_encryption_key: Bytes(vec![7; 32]),
+                    ..DiscoveryConfig::default()
+                },
             ),
             identity: one("local", Identity { node_id: "me".into() }),
             affiliates: Many::of(affiliates),
@@ -432,7 +442,10 @@ mod tests {
         server.want(|wanted| wanted.discovery.get_or_insert_default().leaving = true);
         controller.reconcile(&Context::detached(), input(MachineRole::Worker, vec![])).await.unwrap();
         let discovery = server.wanted_now().unwrap().discovery.unwrap();
-        assert_eq!((discovery.forget.as_slice(), discovery.leaving, discovery.cluster.as_str()), (["ghost".to_owned()].as_slice(), true, "c1"));
+        assert_eq!(
+            (discovery.forget.as_slice(), discovery.leaving, discovery.cluster.as_str()),
+            (["ghost".to_owned()].as_slice(), true, "c1")
+        );
     }
 
     #[test]
@@ -442,7 +455,15 @@ mod tests {
             (name.to_owned(), member)
         };
         let input = In {
-            host_dns: one("config", HostDnsConfig { enabled: true, resolve_member_names: true, listen_addresses: vec!["127.0.0.53:53".parse().unwrap()], ..HostDnsConfig::default() }),
+            host_dns: one(
+                "config",
+                HostDnsConfig {
+                    enabled: true,
+                    resolve_member_names: true,
+                    listen_addresses: vec!["127.0.0.53:53".parse().unwrap()],
+                    ..HostDnsConfig::default()
+                },
+            ),
             resolvers: one("resolvers", ResolverStatus { dns_servers: vec!["1.1.1.1".parse().unwrap()], ..ResolverStatus::default() }),
             hosts: Many::of([("w-1", StaticHost { addresses: vec!["10.9.9.9".parse().unwrap()] })]),
             members: Many::of([member("W-1", "10.5.0.9"), member("w-2", "10.5.0.10")]),
@@ -452,7 +473,10 @@ mod tests {
         };
         let dns = dns(&input).unwrap();
         let names: Vec<String> = dns.names.iter().map(|name| format!("{}={}", name.name, name.addresses.join(","))).collect();
-        assert_eq!(names, ["me=10.5.0.4", "me.lab=10.5.0.4", "w-1=10.9.9.9", "w-1.example.org=10.5.0.9", "w-2=10.5.0.10", "w-2.example.org=10.5.0.10"]);
+        assert_eq!(
+            names,
+            ["me=10.5.0.4", "me.lab=10.5.0.4", "w-1=10.9.9.9", "w-1.example.org=10.5.0.9", "w-2=10.5.0.10", "w-2.example.org=10.5.0.10"]
+        );
         assert_eq!((dns.listen, dns.upstreams), (vec!["127.0.0.53:53".to_owned()], vec!["1.1.1.1".to_owned()]));
     }
 
@@ -468,7 +492,11 @@ mod tests {
             dns_listening: vec!["127.0.0.53:53".into()],
             affiliates: vec![raw("w1", &sealed), raw("me", &sealed), raw("x", &foreign)],
             affiliates_settled: true,
-            members: vec![link::Member { id: "w1".into(), presence: link::Presence::Down.into(), observers: vec!["cp2".into(), "me".into()] }],
+            members: vec![link::Member {
+                id: "w1".into(),
+                presence: link::Presence::Down.into(),
+                observers: vec!["cp2".into(), "me".into()],
+            }],
             ..Seen::default()
         };
         let base = input(MachineRole::ControlPlane, vec![]);

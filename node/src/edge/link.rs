@@ -223,7 +223,8 @@ async fn read<M: Message + Default>(from: &mut (impl AsyncRead + Unpin)) -> io::
 async fn write(to: &mut (impl AsyncWrite + Unpin), message: &impl Message) -> io::Result<()> {
     let bytes = message.encode_to_vec();
     let length = u32::try_from(bytes.len()).ok().filter(|length| *length <= MAX_MESSAGE);
-    let length = length.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("a message of {} bytes is too large", bytes.len())))?;
+    let length =
+        length.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("a message of {} bytes is too large", bytes.len())))?;
     let framed = [length.to_be_bytes().as_slice(), &bytes].concat();
     timeout(WRITE_DEADLINE, to.write_all(&framed)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
@@ -407,7 +408,10 @@ mod tests {
 
         let first = Server::new();
         first.want(|w| *w = wanted("c1"));
-        let serving = { let (first, socket) = (first.clone(), socket.clone()); tokio::spawn(async move { first.serve(&socket).await }) };
+        let serving = {
+            let (first, socket) = (first.clone(), socket.clone());
+            tokio::spawn(async move { first.serve(&socket).await })
+        };
         assert_eq!(taken.recv().await.unwrap(), wanted("c1"));
         let mut told = first.seen();
         told.wait_for(|seen| seen.as_ref().is_some_and(|seen| seen.balancer_healthy)).await.unwrap();
@@ -418,7 +422,10 @@ mod tests {
         serving.abort();
         let _ = serving.await;
         let second = Server::new();
-        { let (second, socket) = (second.clone(), socket.clone()); tokio::spawn(async move { second.serve(&socket).await }) };
+        {
+            let (second, socket) = (second.clone(), socket.clone());
+            tokio::spawn(async move { second.serve(&socket).await })
+        };
         timeout(Duration::from_secs(5), second.seen().wait_for(Option::is_some)).await.unwrap().unwrap();
         seen.send_replace(Some(Seen { left: true, ..Default::default() }));
         timeout(Duration::from_secs(5), second.seen().wait_for(|seen| seen.as_ref().is_some_and(|seen| seen.left))).await.unwrap().unwrap();

@@ -63,10 +63,7 @@ pub(crate) fn run() -> ExitCode {
 
 fn begin() -> anyhow::Result<ExitCode> {
     let opened = open()?;
-    let mut sandbox = sys::sandbox::Sandbox::new()
-        .read(registry::ROOT)
-        .listen_anywhere()
-        .connect_anywhere();
+    let mut sandbox = sys::sandbox::Sandbox::new().read(registry::ROOT).listen_anywhere().connect_anywhere();
     if nix::unistd::geteuid().is_root() {
         sandbox = sandbox.user(link::USER, link::USER);
     }

@@ -19,7 +19,11 @@ pub(super) enum Outcome<'a> {
 }
 
 /// Starts attempts one after the other, the next when the last failed or is slow; the first success wins and ends the rest.
-pub(super) async fn race<K, T, F>(attempts: impl Iterator<Item = (K, F)>, stagger: Duration, mut note: impl FnMut(&K, Outcome<'_>)) -> Option<(K, T)>
+pub(super) async fn race<K, T, F>(
+    attempts: impl Iterator<Item = (K, F)>,
+    stagger: Duration,
+    mut note: impl FnMut(&K, Outcome<'_>),
+) -> Option<(K, T)>
 where
     K: Clone,
     F: Future<Output = io::Result<T>>,
@@ -38,13 +42,7 @@ where
                 None => more = false,
             }
         }
-        let next = async {
-            if more {
-                timeout(stagger, running.next()).await
-            } else {
-                Ok(running.next().await)
-            }
-        };
+        let next = async { if more { timeout(stagger, running.next()).await } else { Ok(running.next().await) } };
         match next.await {
             Ok(Some((key, Ok(value)))) => {
                 note(&key, Outcome::Won);

@@ -31,7 +31,10 @@ fn start() -> Running {
 
 fn machined(link: &std::path::Path) -> (Server, JoinHandle<io::Result<()>>) {
     let server = Server::new();
-    let serving = { let (server, link) = (server.clone(), link.to_owned()); tokio::spawn(async move { server.serve(&link).await }) };
+    let serving = {
+        let (server, link) = (server.clone(), link.to_owned());
+        tokio::spawn(async move { server.serve(&link).await })
+    };
     (server, serving)
 }
 
@@ -64,7 +67,8 @@ async fn it_does_what_it_is_told_and_goes_on_without_machined() {
     let (balancer, dns) = (SocketAddr::from(([127, 0, 0, 1], free())), SocketAddr::from(([127, 0, 0, 1], free())));
     let node = |id: &str| link::Discovery { cluster: "c1".into(), node: id.into(), ..Default::default() };
     first.want(|wanted| {
-        wanted.balancer = Some(Balancer { listen: balancer.to_string(), targets: vec![Target { host: "localhost".into(), port: target.port().into() }] });
+        wanted.balancer =
+            Some(Balancer { listen: balancer.to_string(), targets: vec![Target { host: "localhost".into(), port: target.port().into() }] });
         wanted.dns = Some(link::Dns {
             listen: vec![dns.to_string()],
             upstreams: vec![],

@@ -14,8 +14,6 @@ use crate::edge::link;
 
 /// How long evictions may take.
 const DRAIN: Duration = Duration::from_secs(45);
-/// How long the other nodes may take to hear it.
-const GOODBYE: Duration = Duration::from_secs(2);
 
 /// The cluster that this node is in.
 pub(crate) struct Cluster {
@@ -79,16 +77,6 @@ impl Farewell for Cluster {
     }
 
     async fn goodbye(&self) -> Result<(), String> {
-        let mut seen = self.edge.seen();
-        self.edge.want(|wanted| {
-            if let Some(discovery) = &mut wanted.discovery {
-                discovery.leaving = true;
-            }
-        });
-        let told = seen.wait_for(|seen| seen.as_ref().is_some_and(|s| s.left));
-        match tokio::time::timeout(GOODBYE, told).await {
-            Ok(Ok(_)) => Ok(()),
-            _ => Err(format!("the other nodes were not told within {} s", GOODBYE.as_secs())),
-        }
+        if self.edge.leave().await { Ok(()) } else { Err("the other nodes could not be told; they will miss it within 10 s".into()) }
     }
 }

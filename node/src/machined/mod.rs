@@ -73,7 +73,9 @@ struct Trustd;
 #[async_trait::async_trait]
 impl Join for Trustd {
     async fn join(&self, request: JoinRequest) -> Result<(Vec<u8>, Vec<u8>), String> {
-        let signed = ::api::trust::request_certificate(&request.endpoints, request.accepted_cas.as_bytes(), &request.token, request.csr.as_bytes()).await;
+        let signed =
+            ::api::trust::request_certificate(&request.endpoints, request.accepted_cas.as_bytes(), &request.token, request.csr.as_bytes())
+                .await;
         signed.map(|s| (s.ca, s.crt)).map_err(|e| e.to_string())
     }
 }
@@ -83,7 +85,13 @@ fn limits(container: bool) -> HostLimits {
     HostLimits { container, cgroup_v1: matches!(Layout::detect(), Ok(Layout::V1(_))), oom_score: caps::effective(Cap::SysResource) }
 }
 
-fn register(runtime: Runtime, kube: &KubeRoom, net: &net::Room, units: Arc<units::Units>, environment: &HashMap<String, String>) -> Runtime {
+fn register(
+    runtime: Runtime,
+    kube: &KubeRoom,
+    net: &net::Room,
+    units: Arc<units::Units>,
+    environment: &HashMap<String, String>,
+) -> Runtime {
     let limits = kube.limits;
     let nofile = sys::host::open_files_limit().map_or(1024, |(_, hard)| hard);
     let containers = Containers::new(Path::new(host::node_services::CONTAINERD_SOCKET), limits.oom_score, nofile);
@@ -107,7 +115,8 @@ fn register(runtime: Runtime, kube: &KubeRoom, net: &net::Room, units: Arc<units
 
 /// The control groups that containers and their shims are put into by others than `init`.
 fn make_cgroups() {
-    let made = Layout::detect().and_then(|layout| ["podruntime/shim", "podruntime/etcd", "podruntime/kubelet"].iter().try_for_each(|g| layout.group(g).create()));
+    let made = Layout::detect()
+        .and_then(|layout| ["podruntime/shim", "podruntime/etcd", "podruntime/kubelet"].iter().try_for_each(|g| layout.group(g).create()));
     if let Err(error) = made {
         tracing::warn!(%error, "cannot make control groups");
     }

@@ -83,7 +83,7 @@ impl Step {
             Self::LeaveEtcd => 60,
             Self::StopPods => 40,
             Self::StopService(_) => 15,
-            Self::Goodbye => 5,
+            Self::Goodbye => 8,
             Self::Wipe(_) => 120,
             Self::Finish(_) => 60,
         })
@@ -116,7 +116,9 @@ impl Sequence {
 pub(crate) fn plan(sequence: &Sequence) -> Vec<Step> {
     match sequence {
         Sequence::Reboot { force: true } => vec![Step::Finish(End::Reboot)],
-        Sequence::Reboot { force: false } => vec![Step::StopService("kubelet"), Step::StopPods, Step::StopService("etcd"), Step::Finish(End::Reboot)],
+        Sequence::Reboot { force: false } => {
+            vec![Step::StopService("kubelet"), Step::StopPods, Step::StopService("etcd"), Step::Finish(End::Reboot)]
+        }
         Sequence::Shutdown { force } => {
             let mut steps = if *force { Vec::new() } else { vec![Step::Drain] };
             steps.extend([Step::StopService("kubelet"), Step::StopPods, Step::StopService("etcd"), Step::Finish(End::PowerOff)]);

@@ -4,9 +4,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use ::api::machine::machine_service_server::MachineServiceServer;
 use ::api::cluster::cluster_service_server::ClusterServiceServer;
 use ::api::inspect::inspect_service_server::InspectServiceServer;
+use ::api::machine::machine_service_server::MachineServiceServer;
 use ::api::orlop::trust::v1::trust_service_server::TrustServiceServer;
 use ::api::roles::{Role, Roles};
 use ::api::server::{Peer, RoleGate, Router, serve_unix};
@@ -61,7 +61,11 @@ pub(crate) fn serve(node: &Node, registry: &Arc<Registry>) -> std::io::Result<()
     let namespaces = model::NAMESPACES.iter().map(|(name, _)| *name);
     let statuses = node.statuses.clone();
     let machine = Router::new()
-        .add(MachineServiceServer::new(Machine(node.clone())).max_encoding_message_size(::api::MAX_MESSAGE).max_decoding_message_size(::api::MAX_MESSAGE))
+        .add(
+            MachineServiceServer::new(Machine(node.clone()))
+                .max_encoding_message_size(::api::MAX_MESSAGE)
+                .max_decoding_message_size(::api::MAX_MESSAGE),
+        )
         .add(ClusterServiceServer::new(Cluster(node.clone())))
         .add(InspectServiceServer::new(Inspect(node.clone())))
         .add(TimeServiceServer::new(Time(node.clone())))
@@ -70,7 +74,11 @@ pub(crate) fn serve(node: &Node, registry: &Arc<Registry>) -> std::io::Result<()
             let result = limit(&statuses, &peer, claimed);
             async move { result }
         }));
-    let apid = [("secrets", "ApiCertificates.secrets.talos.dev"), ("runtime", "APIServiceConfigs.runtime.talos.dev"), ("network", "NodeAddresses.net.talos.dev")];
+    let apid = [
+        ("secrets", "ApiCertificates.secrets.talos.dev"),
+        ("runtime", "APIServiceConfigs.runtime.talos.dev"),
+        ("network", "NodeAddresses.net.talos.dev"),
+    ];
     let trustd = [("secrets", "TrustdCertificates.secrets.talos.dev")];
     let apid = Router::new().add(Server::new(state(), Access::only(apid), registry.clone()).into_service());
     let trustd = Router::new()

@@ -29,7 +29,12 @@ fn service_state(id: &str, status: &ServiceStatus) -> pb::ServiceStateEvent {
         _ => Action::Skipped,
     };
     let message = status.events.last().map(|e| e.message.clone()).unwrap_or_default();
-    let health = pb::ServiceHealth { unknown: status.unknown, healthy: status.healthy, last_message: status.last_message.clone(), last_change: None };
+    let health = pb::ServiceHealth {
+        unknown: status.unknown,
+        healthy: status.healthy,
+        last_message: status.last_message.clone(),
+        last_change: None,
+    };
     pb::ServiceStateEvent { service: id.to_owned(), action: action.into(), message, health: Some(health) }
 }
 
@@ -59,7 +64,9 @@ async fn tell_services(store: &Store, events: &Events) {
                 Happened::Updated { old, new } => (Some(old), new),
                 _ => continue,
             };
-            let same = old.is_some_and(|o| o.spec.state == new.spec.state && o.spec.healthy == new.spec.healthy && o.spec.unknown == new.spec.unknown);
+            let same = old.is_some_and(|o| {
+                o.spec.state == new.spec.state && o.spec.healthy == new.spec.healthy && o.spec.unknown == new.spec.unknown
+            });
             if !same {
                 events.publish("machine.ServiceStateEvent", &service_state(new.meta.id.as_str(), &new.spec), "");
             }

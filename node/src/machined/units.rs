@@ -44,7 +44,11 @@ impl Units {
             tracing::error!("the connection to init is gone; another machined may have taken over");
             std::process::exit(1);
         });
-        let environment = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/", "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt"];
+        let environment = [
+            "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOME=/",
+            "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt",
+        ];
         let split = |text: &&str| text.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned()));
         Arc::new(Self { client, ends, marks: Mutex::default(), environment: environment.iter().filter_map(split).collect() })
     }

@@ -147,7 +147,13 @@ async fn bind(listen: SocketAddr) -> std::io::Result<TcpListener> {
     }
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, config: Arc<ServerConfig>, router: Router, end: CancellationToken) -> Result<(), String> {
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    config: Arc<ServerConfig>,
+    router: Router,
+    end: CancellationToken,
+) -> Result<(), String> {
     stream.set_nodelay(true).map_err(|e| e.to_string())?;
     let tls = timeout(HANDSHAKE, TlsAcceptor::from(config).accept(stream))
         .await

@@ -63,7 +63,8 @@ fn a_worker_gets_a_server_certificate_for_itself() {
 
 #[test]
 fn what_belongs_to_others_is_left_out() {
-    let asked = ["10.5.0.2", PEER, "10.5.0.4", "cp-1", "cp-1.example.com", "kubernetes", "kubernetes.default.svc", "CP-1", "*", "a..b", "worker-1"];
+    let asked =
+        ["10.5.0.2", PEER, "10.5.0.4", "cp-1", "cp-1.example.com", "kubernetes", "kubernetes.default.svc", "CP-1", "*", "a..b", "worker-1"];
     let got = signed(&csr(&[], &asked), TOKEN, &["cp-1"]).unwrap();
     assert_eq!(got.sans.into_iter().collect::<BTreeSet<_>>(), BTreeSet::from([San::parse(PEER), San::parse("worker-1")]));
     let nothing = signed(&csr(&[], &["10.5.0.2", "cp-1"]), TOKEN, &["cp-1"]);
@@ -113,9 +114,8 @@ async fn control_plane(dir: &Path, stop: &CancellationToken) -> (SocketAddr, Str
     let listener = UnixListener::bind(&path).unwrap();
     let access = Access::only([("secrets", "TrustdCertificates.secrets.talos.dev")]);
     let registry = Arc::new(Registry::new().with::<TrustdCertificate>());
-    let router = Router::new()
-        .add(Server::new(fixed.clone(), access, registry).into_service())
-        .add(TrustServiceServer::new(Service::new(fixed)));
+    let router =
+        Router::new().add(Server::new(fixed.clone(), access, registry).into_service()).add(TrustServiceServer::new(Service::new(fixed)));
     tokio::spawn(serve_unix(listener, router, stop.clone()));
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let listen = SocketAddr::new("127.0.0.1".parse::<IpAddr>().unwrap(), port);

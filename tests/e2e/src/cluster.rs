@@ -103,7 +103,8 @@ impl Cluster {
     /// Its nodes.
     pub fn nodes(&self) -> anyhow::Result<Vec<Node>> {
         let shown: Value = serde_json::from_str(&self.ctl(&["cluster", "show", "--name", &self.name, "-o", "json"])?)?;
-        let text = |node: &Value, key: &str| node[key].as_str().map(str::to_owned).with_context(|| format!("cluster show: no {key} in {node}"));
+        let text =
+            |node: &Value, key: &str| node[key].as_str().map(str::to_owned).with_context(|| format!("cluster show: no {key} in {node}"));
         let nodes = shown["nodes"].as_array().context("cluster show: no nodes")?;
         let node = |n: &Value| {
             Ok(Node {

@@ -26,7 +26,11 @@ impl Said {
             return Ok(self.out);
         }
         let code = self.code.map_or_else(|| "by a signal".to_owned(), |c| format!("with exit code {c}"));
-        bail!("ended {code}: {}{}", self.err.trim(), if self.out.trim().is_empty() { String::new() } else { format!("; it had printed: {}", self.out.trim()) })
+        bail!(
+            "ended {code}: {}{}",
+            self.err.trim(),
+            if self.out.trim().is_empty() { String::new() } else { format!("; it had printed: {}", self.out.trim()) }
+        )
     }
 }
 

@@ -16,7 +16,17 @@ pub struct Host {
 }
 
 /// Kernel settings that the kernel itself changes.
-const MOVING: &[&str] = &["random/", "fs/dentry-state", "fs/file-nr", "fs/inode", "fs/aio-nr", "fs/quota", "kernel/ns_last_pid", "pty/nr", "net/netfilter/nf_conntrack_count"];
+const MOVING: &[&str] = &[
+    "random/",
+    "fs/dentry-state",
+    "fs/file-nr",
+    "fs/inode",
+    "fs/aio-nr",
+    "fs/quota",
+    "kernel/ns_last_pid",
+    "pty/nr",
+    "net/netfilter/nf_conntrack_count",
+];
 
 impl Host {
     /// Takes the picture.
@@ -27,8 +37,11 @@ impl Host {
         cgroups.retain(|path| path.components().any(|c| c.as_os_str() == "orlop"));
         let mut sysctls = BTreeMap::new();
         values(Path::new("/proc/sys"), &mut sysctls);
-        let names = |dir: &str| fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok).map(|e| e.file_name().to_string_lossy().into_owned()).collect();
-        let ruleset = std::process::Command::new("nft").args(["list", "ruleset"]).output().map(|o| String::from_utf8_lossy(&o.stdout).into_owned());
+        let names = |dir: &str| {
+            fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok).map(|e| e.file_name().to_string_lossy().into_owned()).collect()
+        };
+        let ruleset =
+            std::process::Command::new("nft").args(["list", "ruleset"]).output().map(|o| String::from_utf8_lossy(&o.stdout).into_owned());
         Self {
             mounts: fs::read_to_string("/proc/self/mounts").unwrap_or_default().lines().map(str::to_owned).collect(),
             links: names("/sys/class/net"),

@@ -67,8 +67,10 @@ fn world(args: &Args) -> anyhow::Result<World> {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let chosen: Vec<Story> =
-        stories::all().into_iter().filter(|s| args.stories.is_empty() || args.stories.iter().any(|part| s.name.contains(part.as_str()))).collect();
+    let chosen: Vec<Story> = stories::all()
+        .into_iter()
+        .filter(|s| args.stories.is_empty() || args.stories.iter().any(|part| s.name.contains(part.as_str())))
+        .collect();
     if args.list {
         chosen.iter().for_each(|s| println!("{}", s.name));
         return ExitCode::SUCCESS;

@@ -101,7 +101,8 @@ async fn streams_of_many_nodes_are_stamped() {
     let mut got: Vec<(String, String)> = Vec::new();
     while let Some(line) = logs.message().await.unwrap() {
         let metadata = line.metadata.unwrap();
-        let what = if metadata.error.is_empty() { String::from_utf8(line.bytes).unwrap() } else { metadata.status.unwrap().code.to_string() };
+        let what =
+            if metadata.error.is_empty() { String::from_utf8(line.bytes).unwrap() } else { metadata.status.unwrap().code.to_string() };
         got.push((metadata.hostname, what));
     }
     let of = |node: &str| got.iter().filter(|(n, _)| n == node).map(|(_, w)| w.as_str()).collect::<Vec<_>>();

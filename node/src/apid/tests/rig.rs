@@ -25,8 +25,7 @@ use http_body::Frame;
 use http_body_util::StreamBody;
 use prost::Message;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ED25519,
-    SanType,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ED25519, SanType,
 };
 use tempfile::TempDir;
 use tokio::{net::UnixListener, sync::watch};

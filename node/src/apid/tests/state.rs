@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use futures::{StreamExt as _, stream};
 use model::{cluster::ApiCertificate, host::ApiServiceConfig, net::NodeAddress};
 use resource::{
-    AnyResource, CreateOptions, DestroyOptions, Error, Event, EventKind, Key, Kind, ListOptions, Registry, Resource, State,
-    UpdateOptions, Version, WatchKindOptions, WatchOptions, WatchStream,
+    AnyResource, CreateOptions, DestroyOptions, Error, Event, EventKind, Key, Kind, ListOptions, Registry, Resource, State, UpdateOptions,
+    Version, WatchKindOptions, WatchOptions, WatchStream,
 };
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream as Changes;

@@ -20,8 +20,8 @@ use tokio::time::{Instant, timeout};
 
 use super::race::{Outcome, race};
 use super::socket;
-pub(crate) use table::Target;
 use table::Table;
+pub(crate) use table::Target;
 
 /// Longest time to find a target for a new connection.
 const DIAL_DEADLINE: Duration = Duration::from_secs(15);

@@ -55,10 +55,10 @@ impl Merged {
 
     /// Content seen before keeps its age, so that a server with old data does not outrank the others by reconnecting.
     fn order_of(&mut self, server: &str, affiliate: &Affiliate) -> u64 {
-        let before = self.servers.get(server).and_then(|known| known.affiliates.get(&affiliate.id)).filter(|seen| seen.affiliate == *affiliate);
-        let elsewhere = || {
-            self.servers.values().filter_map(|known| known.affiliates.get(&affiliate.id)).find(|seen| seen.affiliate == *affiliate)
-        };
+        let before =
+            self.servers.get(server).and_then(|known| known.affiliates.get(&affiliate.id)).filter(|seen| seen.affiliate == *affiliate);
+        let elsewhere =
+            || self.servers.values().filter_map(|known| known.affiliates.get(&affiliate.id)).find(|seen| seen.affiliate == *affiliate);
         if let Some(seen) = before.or_else(elsewhere) {
             return seen.order;
         }

@@ -10,7 +10,6 @@ mod table;
 
 pub(crate) use client::{Client, Own};
 pub(crate) use server::{PORT, Server};
-pub(crate) use table::Affiliate;
 
 #[cfg(test)]
 mod tests;

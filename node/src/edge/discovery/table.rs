@@ -51,7 +51,11 @@ struct Entry {
 
 impl Entry {
     fn affiliate(&self, id: &str) -> Affiliate {
-        Affiliate { id: id.to_owned(), data: self.data.clone(), endpoints: self.endpoints.iter().map(|(endpoint, _)| endpoint.clone()).collect() }
+        Affiliate {
+            id: id.to_owned(),
+            data: self.data.clone(),
+            endpoints: self.endpoints.iter().map(|(endpoint, _)| endpoint.clone()).collect(),
+        }
     }
 }
 
@@ -236,7 +240,10 @@ mod tests {
         assert!(table.update(update(&id(256), &[0; 2048]), at(0)).is_ok());
         assert_eq!(table.update(update(&id(257), b""), at(0)), Err(Refused::TooLong { what: "the affiliate id", found: 257, limit: 256 }));
         assert_eq!(table.update(update("", b""), at(0)), Err(Refused::Empty { what: "the affiliate id" }));
-        assert_eq!(table.update(update("a", &[0; 2049]), at(0)), Err(Refused::TooLong { what: "the affiliate data", found: 2049, limit: 2048 }));
+        assert_eq!(
+            table.update(update("a", &[0; 2049]), at(0)),
+            Err(Refused::TooLong { what: "the affiliate data", found: 2049, limit: 2048 })
+        );
         let with = |endpoints: Vec<Vec<u8>>| Update { endpoints, ..update("e", b"") };
         assert!(matches!(table.update(with(vec![vec![0; 33]]), at(0)), Err(Refused::TooLong { what: "an endpoint", .. })));
         assert!(table.update(with((0..64).map(|i| vec![i]).collect()), at(0)).is_ok());

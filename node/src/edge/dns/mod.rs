@@ -93,7 +93,9 @@ impl Dns {
     /// The addresses of a name, for this process.
     pub(crate) async fn lookup(&self, name: &str) -> io::Result<Vec<IpAddr>> {
         let question = |kind| {
-            Question::new(name, kind).map(Query::own).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, format!("{name:?} is no host name")))
+            Question::new(name, kind)
+                .map(Query::own)
+                .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, format!("{name:?} is no host name")))
         };
         let (v4, v6) = (question(kind::A)?, question(kind::AAAA)?);
         let (v4, v6) = tokio::join!(self.answer(&v4), self.answer(&v6));

@@ -58,7 +58,8 @@ async fn silent() -> (SocketAddr, UdpSocket) {
 
 async fn started(upstreams: Vec<SocketAddr>, names: &[(&str, &[&str])]) -> (Arc<Dns>, SocketAddr) {
     let dns = Dns::new();
-    let names = names.iter().map(|(name, addresses)| ((*name).to_owned(), addresses.iter().map(|a| a.parse().unwrap()).collect())).collect();
+    let names =
+        names.iter().map(|(name, addresses)| ((*name).to_owned(), addresses.iter().map(|a| a.parse().unwrap()).collect())).collect();
     dns.set(Settings { upstreams, names });
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();

@@ -171,7 +171,12 @@ fn record_at(bytes: &[u8], at: usize) -> Option<RecordAt> {
     let name_end = skip_name(bytes, at)?;
     let length = usize::from(u16_at(bytes, name_end + 8)?);
     let data = name_end + 10..name_end + 10 + length;
-    (data.end <= bytes.len()).then_some(RecordAt { kind: u16_at(bytes, name_end)?, class: u16_at(bytes, name_end + 2)?, ttl_at: name_end + 4, data })
+    (data.end <= bytes.len()).then_some(RecordAt {
+        kind: u16_at(bytes, name_end)?,
+        class: u16_at(bytes, name_end + 2)?,
+        ttl_at: name_end + 4,
+        data,
+    })
 }
 
 impl Query {
@@ -443,7 +448,8 @@ mod tests {
     #[test]
     fn replies_of_our_own_are_understood_by_another_implementation() {
         let query = Query::parse(&asked("Node-1.", RecordType::A, Some(1400))).unwrap();
-        let bytes = query.reply(rcode::OK, &["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap(), "192.0.2.2".parse().unwrap()], 10);
+        let bytes =
+            query.reply(rcode::OK, &["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap(), "192.0.2.2".parse().unwrap()], 10);
         let message = Message::from_vec(&bytes).unwrap();
         assert_eq!((message.metadata.id, message.metadata.response_code), (7, ResponseCode::NoError));
         assert_eq!(message.queries[0].name().to_ascii(), "Node-1.", "the letter case comes back as asked");
@@ -477,7 +483,8 @@ mod tests {
             let data = SOA::new(name("ns.example.org."), name("root.example.org."), 1, 2, 3, 4, minimum);
             vec![Record::from_rdata(name("example.org."), ttl, RData::SOA(data))]
         };
-        let keep = |code, authority| Reply::parse(&replied("no.example.org.", RecordType::A, code, vec![], authority), &query, 9).unwrap().keep;
+        let keep =
+            |code, authority| Reply::parse(&replied("no.example.org.", RecordType::A, code, vec![], authority), &query, 9).unwrap().keep;
         assert_eq!(keep(ResponseCode::NXDomain, soa(900, 30)), Some(30));
         assert_eq!(keep(ResponseCode::NoError, soa(20, 30)), Some(20));
         assert_eq!(keep(ResponseCode::NXDomain, vec![]), None);

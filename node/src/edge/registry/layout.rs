@@ -152,10 +152,7 @@ impl Index {
             if !entry.media_type.is_empty() {
                 index.media_types.insert(digest.clone(), entry.media_type);
             }
-            let name = entry
-                .annotations
-                .get(FULL_NAME)
-                .or_else(|| entry.annotations.get(REF_NAME).filter(|name| name.contains('/')));
+            let name = entry.annotations.get(FULL_NAME).or_else(|| entry.annotations.get(REF_NAME).filter(|name| name.contains('/')));
             let Some(name) = name else { continue };
             match split_name(name) {
                 Some((registry, repository, tag)) => {
@@ -263,7 +260,12 @@ impl Layout {
     }
 
     /// The manifest of `repository` under a tag or digest, `None` when the cache has none. Blocking file IO.
-    pub(crate) fn manifest(&self, registry: Option<&str>, repository: &str, reference: &Reference) -> Result<Option<Manifest>, LayoutError> {
+    pub(crate) fn manifest(
+        &self,
+        registry: Option<&str>,
+        repository: &str,
+        reference: &Reference,
+    ) -> Result<Option<Manifest>, LayoutError> {
         let index = self.index()?;
         let digest = match reference {
             Reference::Digest(digest) => digest,

@@ -95,7 +95,13 @@ fn parse(path: &str, query: Option<&str>) -> Result<Ask, Refusal> {
     if matches!(path, "/v2" | "/v2/" | "/healthz") {
         return Ok(Ask::Alive);
     }
-    let unknown = || (StatusCode::NOT_FOUND, "UNSUPPORTED", "known are /v2/, /healthz, /v2/<name>/manifests/<reference> and /v2/<name>/blobs/<digest>".to_owned());
+    let unknown = || {
+        (
+            StatusCode::NOT_FOUND,
+            "UNSUPPORTED",
+            "known are /v2/, /healthz, /v2/<name>/manifests/<reference> and /v2/<name>/blobs/<digest>".to_owned(),
+        )
+    };
     let rest = path.strip_prefix("/v2/").ok_or_else(unknown)?;
     let (rest, last) = rest.rsplit_once('/').ok_or_else(unknown)?;
     let (repository, kind) = rest.rsplit_once('/').ok_or_else(unknown)?;

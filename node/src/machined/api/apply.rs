@@ -34,11 +34,15 @@ pub(super) async fn apply(node: &Node, request: pb::ApplyConfigurationRequest) -
     let mut trial = node.applying.try_lock().map_err(busy)?;
     let complete = node.config().is_some_and(|c| c.spec.machine().is_some_and(model::config::MachineConfig::is_complete));
     let mode = match request.mode() {
-        Mode::Reboot if complete => return Err(Status::unimplemented("apply mode reboot is gone: use auto, no-reboot, staged or try; no change needs a reboot")),
+        Mode::Reboot if complete => {
+            return Err(Status::unimplemented("apply mode reboot is gone: use auto, no-reboot, staged or try; no change needs a reboot"));
+        }
         Mode::Auto | Mode::Reboot => Mode::NoReboot,
         other => other,
     };
-    let problems = |refused: host::acquire::Refused| Status::invalid_argument(format!("the configuration is not valid:\n{}", refused.problems.join("\n")));
+    let problems = |refused: host::acquire::Refused| {
+        Status::invalid_argument(format!("the configuration is not valid:\n{}", refused.problems.join("\n")))
+    };
     let (loaded, warnings) = check(&request.data, node.mode).map_err(problems)?;
     if complete && !loaded.machine.is_complete() {
         return Err(Status::invalid_argument("the configuration has no machine section: the node would fall back to maintenance mode"));
@@ -61,7 +65,10 @@ pub(super) async fn apply(node: &Node, request: pb::ApplyConfigurationRequest) -
             let limit = request.try_mode_timeout.and_then(|d| Duration::try_from(d).ok()).filter(|d| !d.is_zero()).unwrap_or(TRIAL);
             put(node, ACTIVE, request.data)?;
             trial.0 = Some(tokio::spawn(revert(node.clone(), before, limit)));
-            answer.mode_details = format!("The config is applied in 'try' mode and will be automatically reverted back in {}", resource::Duration::from(limit));
+            answer.mode_details = format!(
+                "The config is applied in 'try' mode and will be automatically reverted back in {}",
+                resource::Duration::from(limit)
+            );
         }
         _ => {
             put(node, PERSISTENT, request.data.clone())?;
@@ -94,9 +101,9 @@ async fn taken_over(node: &Node, bytes: &[u8]) -> Result<(), Status> {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(TAKEN_OVER, wait)
-        .await
-        .map_err(|_| Status::deadline_exceeded("the configuration was stored, but did not become active within 10 s; see the log of machined"))
+    tokio::time::timeout(TAKEN_OVER, wait).await.map_err(|_| {
+        Status::deadline_exceeded("the configuration was stored, but did not become active within 10 s; see the log of machined")
+    })
 }
 
 #[cfg(test)]

@@ -17,6 +17,8 @@ impl ClusterService for Cluster {
 
     async fn health_check(&self, _: Request<pb::HealthCheckRequest>) -> Result<Response<Self::HealthCheckStream>, Status> {
         let _ = &self.0;
-        Err(Status::unimplemented("health checks on the node are not there in this version of Orlop; `orlopctl health` makes them from the client"))
+        Err(Status::unimplemented(
+            "health checks on the node are not there in this version of Orlop; `orlopctl health` makes them from the client",
+        ))
     }
 }

@@ -73,7 +73,11 @@ fn info(container: &Container, process: Option<&Process>, namespace: &str) -> pb
         internal_id: container.id.clone(),
         image: container.image.clone(),
         pid: process.map(|p| p.pid).unwrap_or_default(),
-        status: if kubernetes && process.is_some_and(|p| p.status() == TaskStatus::Running) { "CONTAINER_RUNNING".into() } else { status(process).into() },
+        status: if kubernetes && process.is_some_and(|p| p.status() == TaskStatus::Running) {
+            "CONTAINER_RUNNING".into()
+        } else {
+            status(process).into()
+        },
         pod_id: pod,
         name: display,
         network_namespace: String::new(),
@@ -103,7 +107,14 @@ pub(super) async fn stats(socket: &Path, request: &pb::StatsRequest) -> Result<V
             let container = containers.iter().find(|c| c.id == metric.id)?;
             let usage = metric.data.map(|any| Usage::decode_any(&any.type_url, &any.value)).unwrap_or_default();
             let info = info(container, None, name);
-            Some(pb::Stat { namespace: name.into(), id: info.id, memory_usage: usage.memory, cpu_usage: usage.cpu, pod_id: info.pod_id, name: info.name })
+            Some(pb::Stat {
+                namespace: name.into(),
+                id: info.id,
+                memory_usage: usage.memory,
+                cpu_usage: usage.cpu,
+                pod_id: info.pod_id,
+                name: info.name,
+            })
         })
         .collect();
     stats.sort_by(|a, b| a.id.cmp(&b.id));
@@ -188,7 +199,8 @@ mod tests {
     use std::collections::HashMap;
 
     fn pod(name: Option<&str>) -> Container {
-        let mut labels = HashMap::from([(POD_NAMESPACE.to_owned(), "kube-system".to_owned()), (POD_NAME.to_owned(), "coredns-1".to_owned())]);
+        let mut labels =
+            HashMap::from([(POD_NAMESPACE.to_owned(), "kube-system".to_owned()), (POD_NAME.to_owned(), "coredns-1".to_owned())]);
         labels.extend(name.map(|n| (CONTAINER_NAME.to_owned(), n.to_owned())));
         Container { id: "0123456789abcdef".into(), labels, ..Container::default() }
     }

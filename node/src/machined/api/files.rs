@@ -134,7 +134,8 @@ fn relative(root: &Path, path: &Path) -> String {
 }
 
 fn file_info(root: &Path, entry: &Entry) -> pb::FileInfo {
-    let mut info = pb::FileInfo { name: entry.path.display().to_string(), relative_name: relative(root, &entry.path), ..pb::FileInfo::default() };
+    let mut info =
+        pb::FileInfo { name: entry.path.display().to_string(), relative_name: relative(root, &entry.path), ..pb::FileInfo::default() };
     match &entry.meta {
         Ok(meta) => {
             info.size = i64::try_from(meta.len()).unwrap_or(i64::MAX);
@@ -202,7 +203,8 @@ fn usage(
     seen: &mut HashSet<(u64, u64)>,
     send: &dyn Fn(Result<pb::DiskUsageInfo, Status>) -> bool,
 ) -> i64 {
-    let mut info = pb::DiskUsageInfo { name: path.display().to_string(), relative_name: relative(root, path), ..pb::DiskUsageInfo::default() };
+    let mut info =
+        pb::DiskUsageInfo { name: path.display().to_string(), relative_name: relative(root, path), ..pb::DiskUsageInfo::default() };
     let meta = match std::fs::symlink_metadata(path) {
         Ok(meta) => meta,
         Err(error) => {
@@ -214,7 +216,8 @@ fn usage(
     let counted = meta.nlink() < 2 || meta.is_dir() || seen.insert((meta.dev(), meta.ino()));
     let mut size = if counted { i64::try_from(meta.blocks() * 512).unwrap_or(i64::MAX) } else { 0 };
     if meta.is_dir() {
-        let mut children: Vec<PathBuf> = std::fs::read_dir(path).map(|d| d.filter_map(Result::ok).map(|e| e.path()).collect()).unwrap_or_default();
+        let mut children: Vec<PathBuf> =
+            std::fs::read_dir(path).map(|d| d.filter_map(Result::ok).map(|e| e.path()).collect()).unwrap_or_default();
         children.sort_unstable();
         for child in children {
             size = size.saturating_add(usage(root, &child, depth + 1, request, seen, send));
@@ -236,7 +239,11 @@ struct Sender<'a>(&'a dyn Fn(Result<Data, Status>) -> bool);
 
 impl Write for Sender<'_> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        if (self.0)(Ok(Data { metadata: None, bytes: bytes.to_owned() })) { Ok(bytes.len()) } else { Err(std::io::ErrorKind::BrokenPipe.into()) }
+        if (self.0)(Ok(Data { metadata: None, bytes: bytes.to_owned() })) {
+            Ok(bytes.len())
+        } else {
+            Err(std::io::ErrorKind::BrokenPipe.into())
+        }
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
@@ -269,9 +276,7 @@ pub(super) fn copy(path: &str) -> Result<Stream<Data>, Status> {
                 }
             }
         });
-        let end = || -> std::io::Result<()> {
-            archive.into_inner()?.finish()?.flush()
-        };
+        let end = || -> std::io::Result<()> { archive.into_inner()?.finish()?.flush() };
         if let Some(error) = failed.or_else(|| end().err()) {
             send(Err(io_status(&root, &error)));
         }

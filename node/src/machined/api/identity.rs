@@ -40,7 +40,8 @@ pub(super) fn version(node: &Node) -> pb::Version {
 pub(super) fn kubeconfig(node: &Node) -> Result<Stream<Data>, Status> {
     let secrets = node.store.kind::<KubernetesSecret>().get("k8s-certs");
     let text = secrets.map(|s| s.spec.admin_kubeconfig.clone()).filter(|text| !text.is_empty());
-    let text = text.ok_or_else(|| Status::failed_precondition("this node has no admin kubeconfig: ask a control plane whose certificates are made"))?;
+    let text = text
+        .ok_or_else(|| Status::failed_precondition("this node has no admin kubeconfig: ask a control plane whose certificates are made"))?;
     let archive = || -> std::io::Result<Vec<u8>> {
         let mut archive = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
         let mut header = tar::Header::new_gnu();
@@ -57,7 +58,10 @@ pub(super) fn kubeconfig(node: &Node) -> Result<Stream<Data>, Status> {
 }
 
 /// A client configuration with the roles asked for.
-pub(super) fn client_configuration(node: &Node, request: &pb::GenerateClientConfigurationRequest) -> Result<pb::GenerateClientConfiguration, Status> {
+pub(super) fn client_configuration(
+    node: &Node,
+    request: &pb::GenerateClientConfigurationRequest,
+) -> Result<pb::GenerateClientConfiguration, Status> {
     let internal = |e: pki::Error| Status::internal(e.to_string());
     let root = node.store.kind::<OsRootSecret>().get("os");
     let pair = root.as_ref().and_then(|r| r.spec.issuing_ca.clone());
@@ -71,7 +75,8 @@ pub(super) fn client_configuration(node: &Node, request: &pb::GenerateClientConf
     let lifetime = request.crt_ttl.and_then(|d| Duration::try_from(d).ok()).filter(|d| !d.is_zero());
     let lifetime = lifetime.ok_or_else(|| Status::invalid_argument("the certificate's lifetime must be longer than nothing"))?;
     let issued = ca.issue(&profile::api_client(&roles, lifetime), jiff::Timestamp::now()).map_err(internal)?;
-    let accepted: String = root.iter().flat_map(|r| &r.spec.accepted_cas).map(|c| String::from_utf8_lossy(&c.crt).trim_end().to_owned() + "\n").collect();
+    let accepted: String =
+        root.iter().flat_map(|r| &r.spec.accepted_cas).map(|c| String::from_utf8_lossy(&c.crt).trim_end().to_owned() + "\n").collect();
     let config = node.config();
     let cluster = config.as_ref().and_then(|c| c.spec.machine()).map(|m| m.cluster_name().to_owned()).unwrap_or_default();
     let context = Context::from_pem(&accepted, &issued.cert, &issued.key);

@@ -20,7 +20,10 @@ pub(super) fn shutdown(node: &Node, request: &pb::ShutdownRequest) -> Result<Str
 
 pub(super) fn reset(node: &Node, request: &pb::ResetRequest) -> Result<String, Status> {
     if !request.user_disks_to_wipe.is_empty() {
-        return Err(Status::invalid_argument(format!("found disks to wipe ({}), but a container node has no disks", request.user_disks_to_wipe.join(", "))));
+        return Err(Status::invalid_argument(format!(
+            "found disks to wipe ({}), but a container node has no disks",
+            request.user_disks_to_wipe.join(", ")
+        )));
     }
     if request.mode() == pb::reset_request::WipeMode::UserDisks {
         return Err(Status::invalid_argument("found wipe mode user-disks, but a container node has no disks"));

@@ -44,7 +44,8 @@ pub(super) fn ids() -> Vec<String> {
 
 /// The log of a container of a pod: the newest file below `/var/log/pods` for `namespace/pod:container`.
 fn pod_log(id: &str) -> Result<PathBuf, Status> {
-    let not_found = || Status::not_found(format!("no log of container {id:?}; expected NAMESPACE/POD:CONTAINER as `containers -k` prints it"));
+    let not_found =
+        || Status::not_found(format!("no log of container {id:?}; expected NAMESPACE/POD:CONTAINER as `containers -k` prints it"));
     let (namespace, rest) = id.split_once('/').ok_or_else(not_found)?;
     let mut rest = rest.split(':');
     let (pod, container) = (rest.next().unwrap_or_default(), rest.next().ok_or_else(not_found)?);
@@ -69,7 +70,8 @@ pub(super) fn logs(watcher: &Watcher, request: &pb::LogsRequest) -> Result<Strea
     let in_pod = request.driver() == ContainerDriver::Cri || request.namespace == host::containerd::KUBERNETES;
     let path = if in_pod { pod_log(&request.id)? } else { service_log(&request.id)? };
     let tail = u64::try_from(request.tail_lines).ok();
-    let parts = host::logs::stream(watcher, &path, tail, request.follow).map_err(|e| Status::internal(format!("{}: {e}", path.display())))?;
+    let parts =
+        host::logs::stream(watcher, &path, tail, request.follow).map_err(|e| Status::internal(format!("{}: {e}", path.display())))?;
     Ok(forward(parts))
 }
 
@@ -77,7 +79,8 @@ pub(super) fn logs(watcher: &Watcher, request: &pb::LogsRequest) -> Result<Strea
 pub(super) fn dmesg(watcher: &Watcher, request: &pb::DmesgRequest) -> Result<Stream<Data>, Status> {
     let tail = (request.tail && request.follow).then_some(0);
     let path = service_log("kernel").or_else(|_| service_log("machined"))?;
-    let parts = host::logs::stream(watcher, &path, tail, request.follow).map_err(|e| Status::internal(format!("{}: {e}", path.display())))?;
+    let parts =
+        host::logs::stream(watcher, &path, tail, request.follow).map_err(|e| Status::internal(format!("{}: {e}", path.display())))?;
     Ok(forward(parts))
 }
 

@@ -93,7 +93,10 @@ impl MachineService for Machine {
         one!(EtcdMemberListResponse, etcd::members(&self.0).await?)
     }
 
-    async fn etcd_remove_member_by_id(&self, request: Request<pb::EtcdRemoveMemberByIdRequest>) -> Answer<pb::EtcdRemoveMemberByIdResponse> {
+    async fn etcd_remove_member_by_id(
+        &self,
+        request: Request<pb::EtcdRemoveMemberByIdRequest>,
+    ) -> Answer<pb::EtcdRemoveMemberByIdResponse> {
         etcd::remove(&self.0, request.get_ref().member_id).await?;
         one!(EtcdRemoveMemberByIdResponse, pb::EtcdRemoveMemberById::default())
     }

@@ -36,7 +36,11 @@ fn may(node: &Node, id: &str, what: &str, allowed: impl Fn(&Control) -> bool) ->
         let ids: Vec<_> = node.specs.list().iter().map(|s| s.meta.id.to_string()).collect();
         Status::not_found(format!("service {id:?} is not there; this node has: {}", ids.join(", ")))
     })?;
-    if allowed(&spec.spec.control) { Ok(()) } else { Err(Status::failed_precondition(format!("service {id:?} doesn't support {what} operation via API"))) }
+    if allowed(&spec.spec.control) {
+        Ok(())
+    } else {
+        Err(Status::failed_precondition(format!("service {id:?} doesn't support {what} operation via API")))
+    }
 }
 
 fn request(node: &Node, id: &str, change: impl Fn(&mut ServiceRequest)) -> Result<(), Status> {

@@ -111,7 +111,8 @@ fn containers(cluster: &Cluster) -> anyhow::Result<Vec<String>> {
 fn machined(init: i32) -> anyhow::Result<i32> {
     let children = std::fs::read_to_string(format!("/proc/{init}/task/{init}/children"))?;
     let is_machined = |pid: &&str| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(b"machined\0"));
-    let pid = children.split_whitespace().find(is_machined).with_context(|| format!("no machined among the children of {init}: {children}"))?;
+    let pid =
+        children.split_whitespace().find(is_machined).with_context(|| format!("no machined among the children of {init}: {children}"))?;
     Ok(pid.parse()?)
 }
 

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use base64::Engine as _;
 use cluster::trust::{self, Join, JoinRequest};
-use engine::{Runtime, Store};
+use engine::{OpenError, Runtime, Store};
 use host::service::runner::Containers;
 use kube_room::controllers::Room as KubeRoom;
 use kube_room::files::LinuxFiles;
@@ -113,6 +113,22 @@ fn register(
     cluster::register(kube.register(net::register(runtime, net)), &cluster)
 }
 
+/// Opens the store with what a `machined` before this one knew. A damaged log is put aside, not guessed at: everything in it can be found
+/// out again, and until then nothing is taken away.
+fn open_store(directory: &Path) -> anyhow::Result<Store> {
+    let opened = Store::open(directory);
+    let opened = match opened {
+        Err(OpenError::Corrupt { .. }) => {
+            let aside = directory.with_extension(format!("damaged-{}", std::process::id()));
+            tracing::error!(aside = %aside.display(), "the store's log is damaged; it is put aside, and the store starts empty");
+            std::fs::rename(directory, &aside).with_context(|| format!("putting {} aside", directory.display()))?;
+            Store::open(directory)
+        }
+        other => other,
+    };
+    opened.with_context(|| format!("opening the store in {}", directory.display()))
+}
+
 /// The control groups that containers and their shims are put into by others than `init`.
 fn make_cgroups() {
     let made = Layout::detect()
@@ -138,7 +154,7 @@ async fn serve() -> anyhow::Result<()> {
     let (ends_asked, mut ends) = tokio::sync::mpsc::unbounded_channel();
     let units = units::Units::new(init.clone(), init_events, ends_asked);
 
-    let store = Store::open(Path::new(STORE)).with_context(|| format!("opening the store in {STORE}"))?;
+    let store = open_store(Path::new(STORE))?;
     let registry = Arc::new(model::registry());
     store.register_all(&registry);
     if container {
@@ -201,6 +217,30 @@ mod tests {
 
     fn with(value: &str) -> Option<Result<Vec<u8>, String>> {
         user_data(&HashMap::from([("USERDATA".to_owned(), value.to_owned())]))
+    }
+
+    #[tokio::test]
+    async fn a_damaged_store_is_put_aside_and_the_node_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("state");
+        let store = Store::open(&place).unwrap();
+        for n in 0..50 {
+            store.kind::<model::services::ServiceRequest>().put("", format!("s{n}"), Default::default()).unwrap();
+        }
+        drop(store);
+        let log = std::fs::read_dir(&place)
+            .unwrap()
+            .filter_map(Result::ok)
+            .map(|e| e.path())
+            .max_by_key(|p| p.metadata().unwrap().len())
+            .unwrap();
+        let mut bytes = std::fs::read(&log).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 0x40;
+        std::fs::write(&log, bytes).unwrap();
+        let store = open_store(&place).unwrap();
+        assert!(store.kind::<model::services::ServiceRequest>().list().is_empty());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "the damaged log is kept beside");
     }
 
     #[test]

@@ -136,7 +136,8 @@ pub(crate) fn test(ctx: &Ctx) -> Result<()> {
                 .nice()
                 .deadline(GO_DEADLINE)
                 .set(|c| {
-                    c.current_dir(ctx.payload().join(module)).args([verb, packages]);
+                    // With the build's flags, so that the packages it compiled are not compiled once more.
+                    c.current_dir(ctx.payload().join(module)).args([verb, "-trimpath", packages]);
                 })
                 .run_ticking(|_| step.tick(verb))
                 .with_context(|| format!("payload/{module}"))?;

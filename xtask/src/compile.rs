@@ -126,22 +126,19 @@ impl Unbuilt<'_> {
 const TESTED: [(&str, &str); 6] =
     [("kubernetes", "./internal/..."), ("etcd", "."), ("flannel", "."), ("cni", "./flannel"), ("tools", "."), ("testpod", ".")];
 
-/// Runs the tests of the payload's own Go code, with go vet before them. Go keeps results: unchanged
-/// packages cost nothing.
+/// Runs the tests of the payload's own Go code. Go keeps results: unchanged packages cost nothing.
 pub(crate) fn test(ctx: &Ctx) -> Result<()> {
     for (n, (module, packages)) in TESTED.iter().enumerate() {
         let mut step = Step::begin(n + 1, TESTED.len(), &format!("testing payload/{module}"));
-        for verb in ["vet", "test"] {
-            go(ctx, &format!("go-{verb}-{module}"))
-                .nice()
-                .deadline(GO_DEADLINE)
-                .set(|c| {
-                    // With the build's flags, so that the packages it compiled are not compiled once more.
-                    c.current_dir(ctx.payload().join(module)).args([verb, "-trimpath", packages]);
-                })
-                .run_ticking(|_| step.tick(verb))
-                .with_context(|| format!("payload/{module}"))?;
-        }
+        go(ctx, &format!("go-test-{module}"))
+            .nice()
+            .deadline(GO_DEADLINE)
+            .set(|c| {
+                // With the build's flags, so that the packages it compiled are not compiled once more.
+                c.current_dir(ctx.payload().join(module)).args(["test", "-trimpath", packages]);
+            })
+            .run_ticking(|_| step.tick(""))
+            .with_context(|| format!("payload/{module}"))?;
         step.end();
     }
     Ok(())

@@ -43,6 +43,18 @@ fn needs(data: &[u8]) -> Result<Needs, object::read::Error> {
     Ok(found)
 }
 
+/// Does the file carry a symbol table, which nothing needs to run it?
+pub(crate) fn has_symbols(file: &Path) -> Result<bool> {
+    let data = fs::read(file).with_context(|| format!("reading {}", file.display()))?;
+    let parse = || -> Result<bool, object::read::Error> {
+        let header = FileHeader64::<Endianness>::parse(data.as_slice())?;
+        let endian = header.endian()?;
+        let sections = header.sections(endian, data.as_slice())?;
+        Ok(!sections.symbols(endian, data.as_slice(), elf::SHT_SYMTAB)?.is_empty())
+    };
+    parse().with_context(|| format!("{} as an ELF file", file.display()))
+}
+
 /// The libraries of `program` and the dynamic loader: path in the image → file. Libraries go where
 /// the loader looks without being told; each is there under the one name it is asked for by.
 pub(crate) fn closure(arch: Arch, sysroot: &Path, program: &Path) -> Result<BTreeMap<String, PathBuf>> {
@@ -105,6 +117,12 @@ mod tests {
         let needs = needs(&data).unwrap();
         assert!(needs.libraries.iter().any(|l| l == "libc.so.6"), "{needs:?}");
         assert_eq!(needs.interpreter.as_deref(), Some("/lib64/ld-linux-x86-64.so.2"));
+    }
+
+    #[test]
+    fn symbols_are_seen() {
+        assert!(has_symbols(&std::env::current_exe().unwrap()).unwrap());
+        assert!(!has_symbols(Path::new("/bin/sh")).unwrap());
     }
 
     #[test]

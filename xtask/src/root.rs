@@ -14,10 +14,11 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 use crate::{
+    cmd::Cmd,
     compile::{self, Programs},
-    ctx::{Ctx, Step, megabytes, say},
+    ctx::{Ctx, Step, beside, megabytes, say},
     debian::{self, Packages},
-    erofs,
+    elf, erofs,
     key::{Key, digest_file},
     spec::{Root, Spec},
     tree::{Entry, Tree},
@@ -46,7 +47,7 @@ pub(crate) fn image(ctx: &Ctx, spec: &Spec, programs: &Programs, packages: &Pack
     let system = fs::canonicalize(system).with_context(|| format!("the system binary {}; `make binaries` builds it", system.display()))?;
     let allowlist_path = ctx.payload().join("allowlist.toml");
     let allowlist = fs::read_to_string(&allowlist_path).with_context(|| format!("reading {}", allowlist_path.display()))?;
-    let mut key = Key::new("root 1");
+    let mut key = Key::new("root 2");
     key.add("system", digest_file(&system)?.0)
         .add("spec", serde_json::to_vec(&spec.root)?)
         .add("version", env!("CARGO_PKG_VERSION"))
@@ -90,10 +91,27 @@ pub(crate) fn check_reproducible(ctx: &Ctx, spec: &Spec, programs: &Programs, pa
     Ok(())
 }
 
+/// The system binary without symbols, whatever profile it was built with.
+fn stripped(ctx: &Ctx, system: &Path) -> Result<PathBuf> {
+    if !elf::has_symbols(system)? {
+        return Ok(system.to_path_buf());
+    }
+    let copy = ctx.cache_dir("stripped")?.join("orlop");
+    let new = beside(&copy);
+    Cmd::new(ctx, "strip", "strip")?
+        .set(|c| {
+            c.arg("-o").arg(&new).arg(system);
+        })
+        .run()
+        .context("stripping the system binary")?;
+    fs::rename(&new, &copy).with_context(|| format!("putting {} in place", copy.display()))?;
+    Ok(copy)
+}
+
 fn tree(ctx: &Ctx, root: &Root, programs: &Programs, packages: &Packages, system: &Path) -> Result<Tree> {
     let mut tree = Tree::default();
     tree.merged()?;
-    tree.add(SYSTEM, Entry::File { from: system.to_path_buf(), executable: true })?;
+    tree.add(SYSTEM, Entry::File { from: stripped(ctx, system)?, executable: true })?;
     for name in &root.system_links {
         tree.add(&format!("/usr/bin/{name}"), Entry::Link("orlop".into()))?;
     }

@@ -76,6 +76,7 @@ pub fn run() -> Outcome {
         setup.keep_platform_files();
         setup.image_cache();
         setup.var();
+        setup.boot_id();
     }
     // Workloads' mounts are to reach pods and back.
     setup.try_to("share the mounts", mount::propagate(Path::new("/"), Propagation::Shared));
@@ -179,6 +180,18 @@ impl Setup {
             let result = overlay(target);
             self.try_to(&format!("make {target} writable"), result);
         }
+    }
+
+    /// A boot id of the node's own: the host's would be the same after a reboot of the node, and clients tell boots apart by it.
+    fn boot_id(&mut self) {
+        let own = Path::new("/run/orlop/boot-id");
+        if own.exists() {
+            return;
+        }
+        let place = Path::new("/proc/sys/kernel/random/boot_id");
+        let made = fs::read_to_string("/proc/sys/kernel/random/uuid").and_then(|id| fs::write(own, id));
+        self.try_to("make a boot id", made);
+        self.try_to("show the node its own boot id", mount::bind(own, place, Flags::PLAIN, false));
     }
 
     fn cgroups(&mut self) -> Option<Layout> {

@@ -2,27 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use model::config::validate::PROTECTED_KUBELET;
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
 use crate::paths;
-
-/// Fields that a configuration may not set: the node owns them.
-pub const PROTECTED: [&str; 13] = [
-    "apiVersion",
-    "kind",
-    "authentication",
-    "authorization",
-    "cgroupRoot",
-    "kubeletCgroups",
-    "systemCgroups",
-    "port",
-    "protectKernelDefaults",
-    "resolvConf",
-    "rotateCertificates",
-    "staticPodPath",
-    "seccompDefault",
-];
 
 /// A user's configuration that cannot be honoured.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -90,7 +74,7 @@ impl KubeletConfig {
     /// # Errors
     /// A field that the node owns, or a taint that does not parse.
     pub fn build(&self) -> Result<Value, ConfigError> {
-        if let Some(field) = PROTECTED.iter().find(|field| self.extra.contains_key(**field)) {
+        if let Some(field) = PROTECTED_KUBELET.iter().find(|field| self.extra.contains_key(**field)) {
             return Err(ConfigError::Protected { field: (*field).to_owned() });
         }
         let mut config = self.base();
@@ -318,7 +302,7 @@ mod tests {
         assert_eq!(config["maxPods"], 50);
         assert_eq!(config["systemReserved"]["memory"], "1Gi");
         assert_eq!(config["systemReserved"]["pid"], "100");
-        for field in PROTECTED {
+        for field in PROTECTED_KUBELET {
             let mut input = KubeletConfig::default();
             input.extra.insert(field.into(), json!(1));
             let text = input.build().unwrap_err().to_string();

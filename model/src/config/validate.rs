@@ -16,6 +16,8 @@ use super::schema::{Cx, Section, Shape, check_deprecated, check_required};
 use super::tree::Node;
 use super::{Config, ROOT_ID, Root};
 
+pub use root::PROTECTED_KUBELET;
+
 /// Where a machine runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {

@@ -13,7 +13,7 @@ where
     F: FnOnce(CancellationToken) -> Fut,
     Fut: Future<Output = ()>,
 {
-    crate::log::start(name);
+    crate::log::start();
     match sandbox.enter() {
         Ok(report) => report.warnings.iter().for_each(|warning| tracing::warn!("{warning}")),
         Err(error) => {

@@ -51,7 +51,7 @@ struct Opened {
 
 /// Runs until the process is killed. Returns only when it cannot do its work: with the reason on standard error.
 pub(crate) fn run() -> ExitCode {
-    tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).with_max_level(tracing::Level::INFO).init();
+    crate::log::start();
     match begin() {
         Ok(code) => code,
         Err(error) => {

@@ -5,14 +5,15 @@
 
 use std::{
     collections::HashMap,
-    fs::{self, File, OpenOptions},
-    io::{self, Write},
+    fs, io,
     path::{Path, PathBuf},
     sync::{
         Arc,
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
 };
+
+use host::logs::BoundedLog;
 
 use super::protocol::LogPlace;
 
@@ -78,17 +79,10 @@ impl Logs {
     }
 }
 
-struct Log {
-    file: File,
-    path: PathBuf,
-    size: u64,
-    limit: u64,
-}
-
 struct Writer {
     places: Places,
     place: LogPlace,
-    open: HashMap<Arc<str>, Log>,
+    open: HashMap<Arc<str>, BoundedLog>,
 }
 
 impl Writer {
@@ -112,7 +106,7 @@ impl Writer {
             self.open.insert(name.clone(), log);
         }
         let done = match self.open.get_mut(name) {
-            Some(log) => log.append(bytes),
+            Some(log) => log.write(bytes),
             None => Ok(()),
         };
         if done.is_err() {
@@ -120,9 +114,9 @@ impl Writer {
         }
     }
 
-    fn open_log(&self, name: &str) -> Option<Log> {
-        let var = || Log::open(&self.places.var, name, self.places.var_limit);
-        let run = || Log::open(&self.places.run, name, self.places.run_limit);
+    fn open_log(&self, name: &str) -> Option<BoundedLog> {
+        let var = || open(&self.places.var, name, self.places.var_limit);
+        let run = || open(&self.places.run, name, self.places.run_limit);
         match self.place {
             LogPlace::Var => var().or_else(|_| run()).ok(),
             LogPlace::Run => run().ok(),
@@ -147,35 +141,17 @@ impl Writer {
             let name = path.file_name().map(|name| name.to_string_lossy().trim_end_matches(".1").to_owned());
             let Some(name) = name.and_then(|name| name.strip_suffix(".log").map(str::to_owned)) else { continue };
             let Ok(bytes) = fs::read(&path) else { continue };
-            let Ok(mut log) = Log::open(&self.places.var, &name, self.places.var_limit) else { continue };
-            if log.append(&bytes).is_ok() {
+            let Ok(mut log) = open(&self.places.var, &name, self.places.var_limit) else { continue };
+            if log.write(&bytes).is_ok() {
                 let _ = fs::remove_file(&path);
             }
         }
     }
 }
 
-impl Log {
-    fn open(dir: &Path, name: &str, limit: u64) -> io::Result<Log> {
-        fs::create_dir_all(dir)?;
-        let path = dir.join(format!("{name}.log"));
-        let file = OpenOptions::new().append(true).create(true).open(&path)?;
-        let size = file.metadata()?.len();
-        Ok(Log { file, path, size, limit })
-    }
-
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if self.size > 0 && self.size + bytes.len() as u64 > self.limit {
-            let mut old = self.path.clone().into_os_string();
-            old.push(".1");
-            fs::rename(&self.path, old)?;
-            self.file = OpenOptions::new().append(true).create(true).open(&self.path)?;
-            self.size = 0;
-        }
-        self.file.write_all(bytes)?;
-        self.size += bytes.len() as u64;
-        Ok(())
-    }
+fn open(dir: &Path, name: &str, limit: u64) -> io::Result<BoundedLog> {
+    fs::create_dir_all(dir)?;
+    BoundedLog::open(&dir.join(format!("{name}.log")), limit)
 }
 
 #[cfg(test)]

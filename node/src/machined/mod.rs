@@ -42,7 +42,7 @@ const CONFIG: &str = "/system/state/config.yaml";
 
 /// The process.
 pub(crate) fn run() -> ExitCode {
-    crate::log::start("machined");
+    crate::log::start();
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -12,8 +12,8 @@ use crate::config::types::Url;
 /// Roles that pods may be given.
 pub(super) const ROLES: [&str; 6] = ["os:admin", "os:operator", "os:reader", "os:etcd:backup", "os:meta:writer", "os:image:verifier"];
 
-/// Fields of the kubelet's configuration that the machine sets itself.
-pub(super) const PROTECTED_KUBELET: [&str; 13] = [
+/// Fields of the kubelet's configuration that the machine sets itself: a configuration may not.
+pub const PROTECTED_KUBELET: [&str; 13] = [
     "apiVersion",
     "kind",
     "authentication",

@@ -1,6 +1,8 @@
 //! Every message, field, enum and number of `proto/` against the table of wire facts (`messages.md`),
 //! both ways: nothing missing, nothing more, nothing renumbered.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,

@@ -13,7 +13,7 @@ pub fn read(arguments: &[String]) -> anyhow::Result<Vec<Patch>> {
 
 fn one(index: usize, text: &str) -> anyhow::Result<Patch> {
     let (name, bytes) = match argument(text) {
-        Argument::File(path) => (path.to_string(), read_file(&path.to_string())?),
+        Argument::File(path) => (path.to_string(), read_file(path)?),
         Argument::Inline(inline) => (format!("patch {}", index + 1), inline.to_string().into_bytes()),
     };
     match Patch::parse(&bytes, 0) {

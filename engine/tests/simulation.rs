@@ -7,6 +7,7 @@
 //! ```
 //! `ORLOP_SIM_SEED=n` runs one seed alone; `ORLOP_SIM_SECONDS=n` runs seeds from a random one on for so long.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 #![expect(missing_docs, reason = "kinds of a test")]
 
 use std::collections::{BTreeMap, BTreeSet};

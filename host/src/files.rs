@@ -103,10 +103,10 @@ fn remove_unwanted(directory: &Path, wanted: &BTreeSet<PathBuf>) {
         let path = entry.path();
         if entry.file_type().is_ok_and(|t| t.is_dir()) {
             remove_unwanted(&path, wanted);
-        } else if !wanted.contains(&path) {
-            if let Err(error) = std::fs::remove_file(&path) {
-                tracing::warn!(path = %path.display(), %error, "cannot remove a file that is not wanted any more");
-            }
+        } else if !wanted.contains(&path)
+            && let Err(error) = std::fs::remove_file(&path)
+        {
+            tracing::warn!(path = %path.display(), %error, "cannot remove a file that is not wanted any more");
         }
     }
 }

@@ -67,7 +67,7 @@ fn services(input: &In) -> Option<UnmetCondition> {
     }
     let mut problems: Vec<String> = required
         .iter()
-        .filter(|id| !input.services.get(id).is_some_and(|s| s.spec.state == "Running"))
+        .filter(|id| input.services.get(id).is_none_or(|s| s.spec.state != "Running"))
         .map(|id| format!("{id} not running"))
         .collect();
     let unhealthy = |spec: &&std::sync::Arc<resource::Resource<ServiceSpec>>| {

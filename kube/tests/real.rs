@@ -4,6 +4,8 @@
 //! Needs root, a network namespace of its own (it uses the real ports), and the programs:
 //! `ORLOP_KUBE_BIN=dir unshare -n cargo test -p kube-room --test real`. Without them it is skipped.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 mod common;
 
 use std::path::PathBuf;

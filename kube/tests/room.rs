@@ -1,5 +1,7 @@
 //! From a machine configuration to pods, files and services, with the room's real controllers.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 mod common;
 
 use common::{Machine, fixture, is_root};

@@ -1,5 +1,7 @@
 //! The room against a real kernel, in a network namespace of the test's own: needs root, and skips with a reason without it.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 use std::time::Duration;
 
 use engine::{Runtime, Store};

@@ -108,6 +108,6 @@ fn roles_keep_unknown_names_and_drop_empty_ones() {
 fn the_facts_directory_is_next_to_the_fixtures() {
     // Guards the skip: an absent file is a skip, an empty one is a failure.
     if let Some(path) = crate::testing::facts("grpc.md") {
-        assert!(PathBuf::from(path).metadata().unwrap().len() > 1000);
+        assert!(path.metadata().unwrap().len() > 1000);
     }
 }

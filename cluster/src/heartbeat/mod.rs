@@ -236,9 +236,9 @@ impl Heart {
             watched.answered = true;
             let kind = if leaving { Kind::Goodbye } else { Kind::Beat };
             let id = packet.sender;
-            let answer = self.peers.get(&id).and_then(|watched| {
+            let answer = self.peers.get(&id).map(|watched| {
                 let packet = Packet { kind, sender: self.me.clone(), nonce: self.nonce(), echo: watched.nonce, silent: self.silent_tags() };
-                Some(Send { to: from, bytes: packet.encode(&self.key, &id) })
+                Send { to: from, bytes: packet.encode(&self.key, &id) }
             });
             return (answer, None);
         }

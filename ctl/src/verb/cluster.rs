@@ -209,7 +209,7 @@ struct Patches {
 
 /// The configuration of a node.
 fn node_config(bundle: &Bundle, patches: &Patches, state: &ClusterState, node: &NodeState) -> anyhow::Result<Vec<u8>> {
-    let endpoint = Url::new(&state.endpoint()).map_err(|e| anyhow::anyhow!("{e}"))?;
+    let endpoint = Url::new(state.endpoint()).map_err(|e| anyhow::anyhow!("{e}"))?;
     let mut options = Options::new(&state.name, endpoint);
     options.additional_sans = vec!["127.0.0.1".into(), state.gateway.to_string()];
     let (machine_type, own) = match node.role {

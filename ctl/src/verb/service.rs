@@ -61,10 +61,10 @@ fn show(node: &Node, service: &pb::ServiceInfo) {
     println!("ID       {}", service.id);
     println!("STATE    {}", service.state);
     println!("HEALTH   {}", health(service));
-    if let Some(h) = &service.health {
-        if !h.last_message.is_empty() {
-            println!("LAST HEALTH MESSAGE   {}", h.last_message);
-        }
+    if let Some(h) = &service.health
+        && !h.last_message.is_empty()
+    {
+        println!("LAST HEALTH MESSAGE   {}", h.last_message);
     }
     for (index, event) in service.events.iter().flat_map(|e| e.events.iter().rev()).enumerate() {
         let heading = if index == 0 { "EVENTS" } else { "" };

@@ -176,10 +176,11 @@ impl Driver {
         }
         (self.report)(&self.id, self.snapshot());
         // It began to wait by itself, after a failure: what was last known of its conditions holds until somebody looks again.
-        if self.machine.needs_conditions() && !matches!(before, State::Waiting { .. }) {
-            if let Some(unmet) = self.unmet.clone() {
-                self.step(Event::Conditions(unmet));
-            }
+        if self.machine.needs_conditions()
+            && !matches!(before, State::Waiting { .. })
+            && let Some(unmet) = self.unmet.clone()
+        {
+            self.step(Event::Conditions(unmet));
         }
     }
 

@@ -169,7 +169,7 @@ impl Hands for RealHands {
                 let chosen = if volumes.is_empty() { &all[..] } else { volumes };
                 // Log files are held open by init; what is written from now on goes to /run.
                 self.init.logs(protocol::LogPlace::Run).await.map_err(|e| e.to_string())?;
-                chosen.iter().flat_map(|v| places(v)).map(|place| empty(Path::new(place))).collect()
+                chosen.iter().flat_map(|v| places(v)).try_for_each(|place| empty(Path::new(place)))
             }
             Step::Finish(end) => self.finish(*end).await,
         }

@@ -21,7 +21,7 @@ const SNAPSHOT_LIMIT: u64 = 8 << 30;
 
 fn status_of(error: ControlError) -> Status {
     match &error {
-        ControlError::NotEmpty { .. } => Status::already_exists(error.to_string()),
+        ControlError::NotEmpty => Status::already_exists(error.to_string()),
         _ => Status::internal(error.to_string()),
     }
 }

@@ -140,6 +140,9 @@ pub enum ConditionOn {
     /// The clock is in sync.
     #[text(2, "time")]
     Time,
+    /// The Kubernetes API answers through the node's own balancer.
+    #[text(3, "kubernetes")]
+    Kubernetes,
 }
 
 impl Condition {
@@ -159,6 +162,12 @@ impl Condition {
     #[must_use]
     pub fn time() -> Self {
         Self { on: ConditionOn::Time, name: String::new() }
+    }
+
+    /// The Kubernetes API answers.
+    #[must_use]
+    pub fn kubernetes() -> Self {
+        Self { on: ConditionOn::Kubernetes, name: String::new() }
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use engine::{Context, Controller, Inputs, Many, One, OneExt as _, Outputs, Wanted};
 use model::host::{Service, TimeStatus};
+use model::kube::KubePrismStatus;
 use model::net::NetworkStatus;
 use model::services::{ServiceRequest, ServiceSpec, ServiceStatus};
 
@@ -34,6 +35,7 @@ pub struct In {
     network: One<NetworkStatus>,
     #[input(id = "node")]
     time: One<TimeStatus>,
+    balancers: Many<KubePrismStatus>,
 }
 
 /// What is wanted of each service.
@@ -67,6 +69,7 @@ fn world(input: &In, reports: &BTreeMap<String, ServiceStatus>) -> World {
         up: input.specs.iter().filter(up).map(|s| s.meta.id.to_string()).collect(),
         network: network.unwrap_or_default(),
         time: input.time.spec().is_some_and(|t| t.synced),
+        kubernetes: input.balancers.iter().any(|b| b.spec.healthy),
     }
 }
 
@@ -110,7 +113,7 @@ mod tests {
 
     fn input(specs: Many<ServiceSpec>) -> In {
         let network = NetworkStatus { address_ready: true, hostname_ready: true, ..NetworkStatus::default() };
-        In { specs, requests: Many::default(), network: engine::one("status", network), time: None }
+        In { specs, requests: Many::default(), network: engine::one("status", network), time: None, balancers: Many::default() }
     }
 
     fn running(healthy: bool) -> ServiceStatus {

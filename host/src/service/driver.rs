@@ -326,13 +326,14 @@ async fn probe_forever(check: HealthCheck, inputs: mpsc::UnboundedSender<Input>)
     }
 }
 
-/// Identifies a specification: equal hashes mean that a running service need not be restarted.
+/// Identifies how a service runs: equal hashes mean that a running service need not be restarted. What it waits for before it starts
+/// is no part of that.
 #[must_use]
 pub fn hash(spec: &ServiceSpec) -> u64 {
     use resource::Spec as _;
     use sha2::{Digest as _, Sha256};
     let mut bytes = Vec::new();
-    spec.encode_proto(&mut bytes);
+    ServiceSpec { depends: Vec::new(), ..spec.clone() }.encode_proto(&mut bytes);
     let digest = Sha256::digest(bytes);
     digest.iter().take(8).fold(0, |sum, byte| (sum << 8) | u64::from(*byte))
 }

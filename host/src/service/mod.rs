@@ -27,6 +27,8 @@ pub struct World {
     pub network: BTreeSet<String>,
     /// Whether the clock is in sync.
     pub time: bool,
+    /// Whether the Kubernetes API answers through the node's balancer.
+    pub kubernetes: bool,
 }
 
 impl World {
@@ -37,6 +39,7 @@ impl World {
             ConditionOn::Service => (!self.up.contains(&c.name)).then(|| format!("service \"{}\" to be up", c.name)),
             ConditionOn::Network => (!self.network.contains(&c.name)).then(|| format!("network {}", c.name)),
             ConditionOn::Time => (!self.time).then(|| "time sync".to_owned()),
+            ConditionOn::Kubernetes => (!self.kubernetes).then(|| "the Kubernetes API to answer".to_owned()),
             other => Some(format!("unknown condition {other} ({})", c.name)),
         };
         conditions.iter().filter_map(text).collect()

@@ -244,10 +244,13 @@ impl Controller for KubeletService {
                 options: mount.options.clone(),
             })
             .collect();
-        let service = service::service(&spec.image, spec.args.clone(), mounts, self.room.limits.oom_score, revision);
         let running = input.status.spec().is_some_and(|status| status.state == "Running");
         let kubeconfig =
             files.read(paths::KUBELET_KUBECONFIG)?.map(|contents| kinds::KubeletKubeconfig { hash: hex::encode(Sha256::digest(contents)) });
+        let by_balancer = secret.endpoint.as_ref().is_some_and(|url| url.as_str().starts_with("https://127.0.0.1:"));
+        let first_contact = kubeconfig.is_none() && by_balancer;
+        let oom_score = self.room.limits.oom_score;
+        let service = service::service(&spec.image, spec.args.clone(), mounts, oom_score, revision, first_contact);
         if kubeconfig.is_none() {
             // The kubelet writes it once its bootstrap is through.
             ctx.wake_after(std::time::Duration::from_secs(2));

@@ -28,7 +28,10 @@ const READ_ONLY: [&str; 5] = ["/etc/hosts", "/etc/machine-id", "/etc/os-release"
 
 /// The service: `args` are the kubelet's flags, `extra_mounts` the user's, `revision` changes when
 /// a file changed that the kubelet reads at start only.
-pub fn service(image: &str, args: Vec<String>, extra_mounts: Vec<Mount>, oom_score: bool, revision: String) -> ServiceSpec {
+///
+/// A kubelet that has yet to ask for its certificate (`first_contact`) starts when there is an API to ask: one that
+/// asks in vain asks again after 2, 4, 8 seconds, while the cluster is waiting for it.
+pub fn service(image: &str, args: Vec<String>, extra_mounts: Vec<Mount>, oom_score: bool, revision: String, first_contact: bool) -> ServiceSpec {
     let mut command = vec!["/usr/local/bin/kubelet".to_owned()];
     command.extend(args);
     let mut mounts: Vec<Mount> = SHARED
@@ -39,11 +42,13 @@ pub fn service(image: &str, args: Vec<String>, extra_mounts: Vec<Mount>, oom_sco
     // The node's own /proc: kernel settings masked on the node are masked for the kubelet.
     mounts.push(bind("/proc", &["rbind", "rw"]));
     mounts.extend(extra_mounts);
+    let mut depends = vec![Condition::service("cri"), Condition::time(), Condition::network("addresses"), Condition::network("hostname")];
+    depends.extend(first_contact.then(Condition::kubernetes));
     ServiceSpec {
         runner: Runner::Container,
         args: command,
         container: Some(Container { image: image.to_owned(), mounts, privileged: true, ..Default::default() }),
-        depends: vec![Condition::service("cri"), Condition::time(), Condition::network("addresses"), Condition::network("hostname")],
+        depends,
         health: Some(HealthCheck {
             probe: Probe::Http,
             target: "http://127.0.0.1:10248/healthz".to_owned(),

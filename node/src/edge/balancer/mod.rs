@@ -29,6 +29,8 @@ const DIAL_DEADLINE: Duration = Duration::from_secs(15);
 const STAGGER: Duration = Duration::from_millis(250);
 /// How long one check may take.
 const CHECK_DEADLINE: Duration = Duration::from_secs(3);
+/// How long a checked target has to show that it closes what it accepts.
+const GREETING: Duration = Duration::from_millis(200);
 /// A peer that acknowledges nothing for this long is gone.
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Keepalive of idle connections: first probe, interval.
@@ -146,8 +148,8 @@ impl Balancer {
             for target in due {
                 let balancer = self.clone();
                 tokio::spawn(async move {
-                    let dialled = timeout(CHECK_DEADLINE, dial(&target, &balancer.lookup)).await;
-                    balancer.report(&target, matches!(dialled, Ok(Ok(_))));
+                    let answers = timeout(CHECK_DEADLINE, async { stays(dial(&target, &balancer.lookup).await?).await });
+                    balancer.report(&target, matches!(answers.await, Ok(Ok(()))));
                 });
             }
             let wait = self.table().next_due().map_or(Duration::MAX, |due| due.saturating_sub(self.now()));
@@ -168,11 +170,11 @@ impl Balancer {
             }
         }
         tokio::select! {
-            ended = tokio::io::copy_bidirectional_with_sizes(&mut client, &mut server, BUFFER, BUFFER) => {
-                if let Err(error) = ended {
-                    tracing::debug!(%error, %target, "load balancer: a connection broke");
-                }
-            }
+            ended = tokio::io::copy_bidirectional_with_sizes(&mut client, &mut server, BUFFER, BUFFER) => match ended {
+                Ok((sent, 0)) if sent > 0 => self.report(&target, false),
+                Ok(_) => {}
+                Err(error) => tracing::debug!(%error, %target, "load balancer: a connection broke"),
+            },
             Ok(()) = cut.changed() => tracing::info!(%target, "load balancer: target no longer answers; connection cut"),
         }
     }
@@ -207,6 +209,15 @@ impl Balancer {
                 None
             }
         }
+    }
+}
+
+/// An API server waits for us to speak. What closes at once is a balancer before the cluster that has nobody to lead to.
+async fn stays(server: TcpStream) -> io::Result<()> {
+    match timeout(GREETING, server.peek(&mut [0])).await {
+        Ok(Ok(0)) => Err(io::ErrorKind::ConnectionReset.into()),
+        Ok(Err(error)) => Err(error),
+        Ok(Ok(_)) | Err(_) => Ok(()),
     }
 }
 

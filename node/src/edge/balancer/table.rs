@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// How often a healthy target is checked while nothing dials it.
 pub(crate) const CHECK_UP: Duration = Duration::from_secs(20);
-/// How often a failed target is checked, first and at most: it doubles in between.
+/// How often a failed target is checked, first and at most: it doubles in between, while another one is healthy.
 const CHECK_DOWN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(8));
 /// Failed checks in a row after which connections to a target are cut, when another one is healthy.
 const CUT_AFTER: u32 = 3;
@@ -89,6 +89,7 @@ impl Table {
 
     /// A dial or check ended. Returns whether connections to this target should be cut: it failed repeatedly and another one is up.
     pub(crate) fn report(&mut self, target: &Target, worked: bool, now: Duration) -> bool {
+        let another = self.entries.iter().any(|entry| entry.target != *target && entry.health == Health::Up);
         let Some(entry) = self.entries.iter_mut().find(|entry| entry.target == *target) else { return false };
         if worked {
             entry.health = Health::Up;
@@ -99,9 +100,9 @@ impl Table {
         entry.health = Health::Down;
         entry.failures = entry.failures.saturating_add(1);
         let doubled = CHECK_DOWN.0.saturating_mul(1 << entry.failures.saturating_sub(1).min(6));
-        entry.due = now + doubled.min(CHECK_DOWN.1);
-        let failures = entry.failures;
-        failures >= CUT_AFTER && self.healthy()
+        // With nobody up somebody waits for the first one.
+        entry.due = now + if another { doubled.min(CHECK_DOWN.1) } else { CHECK_DOWN.0 };
+        entry.failures >= CUT_AFTER && another
     }
 
     /// A dial did not answer quickly, or others no longer hear this host: check it now, and dial others first.

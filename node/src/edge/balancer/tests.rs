@@ -117,6 +117,26 @@ async fn with_nobody_there_a_client_learns_it_at_once() {
 }
 
 #[tokio::test]
+async fn what_accepts_and_closes_at_once_is_not_healthy() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (accepted, mut seen) = tokio::sync::mpsc::channel(8);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            drop(stream);
+            let _ = accepted.send(()).await;
+        }
+    });
+    let (balancer, _address) = started(&[Target { host: "127.0.0.1".into(), port }]).await;
+    tokio::spawn(balancer.clone().check());
+    // The second check begins when the first was judged.
+    for _ in 0..2 {
+        timeout(Duration::from_secs(5), seen.recv()).await.unwrap().unwrap();
+    }
+    assert!(!*balancer.health().borrow());
+}
+
+#[tokio::test]
 async fn a_connection_to_a_target_that_fails_its_checks_is_cut_when_another_is_up() {
     let (first, _one) = server("a").await;
     let (second, _two) = server("b").await;

@@ -5,6 +5,7 @@
 mod cluster;
 mod command;
 mod host;
+mod process;
 mod stories;
 
 use std::path::PathBuf;

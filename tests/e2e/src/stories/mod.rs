@@ -1,5 +1,6 @@
 //! The stories, in the order they run.
 
+mod kills;
 mod one_and_one;
 
 use crate::Story;

@@ -1,21 +1,19 @@
-//! One control plane and one worker: pods run on both, find and reach each other, `machined` may be killed at any moment, and in the end
-//! nothing is left on the host.
+//! One control plane and one worker: pods run on both, find and reach each other, every process of ours and below us may be killed, and in
+//! the end nothing is left on the host.
 
-use std::thread::sleep;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 
+use super::kills;
 use crate::cluster::{Cluster, Node};
-use crate::command::eventually;
+use crate::command::{self, eventually};
 use crate::host::Host;
 use crate::{Outcome, World};
 
 const WAIT: Duration = Duration::from_secs(90);
-/// How often `machined` of each node is killed.
-const KILLS: u32 = 10;
 
 /// A pod that serves, on one node; and a service before the worker's.
 fn manifest(nodes: &[Node]) -> String {
@@ -49,8 +47,9 @@ pub fn story(world: &World) -> anyhow::Result<Outcome> {
     cluster.wait_pod("on-control-plane", WAIT)?;
     reach(&cluster).context("pods reaching each other")?;
     ask(&cluster, &nodes).context("asking the nodes")?;
-    survive(&cluster, &nodes).context("killing machined")?;
-    reach(&cluster).context("pods reaching each other after machined was killed")?;
+    forward(&cluster).context("port-forward")?;
+    kills::survive(&cluster, &nodes)?;
+    reach(&cluster).context("pods reaching each other after the kills")?;
 
     cluster.destroy()?;
     eventually("nothing of the cluster to be left", Duration::from_secs(10), || {
@@ -94,43 +93,23 @@ fn ask(cluster: &Cluster, nodes: &[Node]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What must be the same whatever happens to `machined`: containers and when they started.
-fn containers(cluster: &Cluster) -> anyhow::Result<Vec<String>> {
-    let pods = cluster.kubectl_json(&["get", "pods", "-A"])?;
-    let mut found = Vec::new();
-    for pod in pods["items"].as_array().into_iter().flatten() {
-        for status in pod["status"]["containerStatuses"].as_array().into_iter().flatten() {
-            found.push(format!("{} {} {}", pod["metadata"]["name"], status["containerID"], status["state"]["running"]["startedAt"]));
-        }
-    }
-    found.sort_unstable();
-    Ok(found)
-}
-
-/// The host's pid of `machined` on the node whose PID 1 is `init`.
-fn machined(init: i32) -> anyhow::Result<i32> {
-    let children = std::fs::read_to_string(format!("/proc/{init}/task/{init}/children"))?;
-    let is_machined = |pid: &&str| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(b"machined\0"));
-    let pid =
-        children.split_whitespace().find(is_machined).with_context(|| format!("no machined among the children of {init}: {children}"))?;
-    Ok(pid.parse()?)
-}
-
-/// Kills `machined` of each node again and again; nothing else may notice.
-fn survive(cluster: &Cluster, nodes: &[Node]) -> anyhow::Result<()> {
-    let before = containers(cluster)?;
-    for _ in 0..KILLS {
-        for node in nodes {
-            let pid = eventually("machined to run", Duration::from_secs(10), || machined(node.pid))?;
-            kill(Pid::from_raw(pid), Signal::SIGKILL)?;
-        }
-        sleep(Duration::from_millis(rand::random_range(100..900)));
-    }
-    for node in nodes {
-        eventually("the machine API to answer again", Duration::from_secs(20), || cluster.ctl(&["-n", &node.address, "services"]))?;
-    }
-    cluster.wait_ready(2, WAIT)?;
-    let after = containers(cluster)?;
-    ensure!(before == after, "containers changed: {before:#?} became {after:#?}");
-    Ok(())
+/// A local port that leads to a pod.
+fn forward(cluster: &Cluster) -> anyhow::Result<()> {
+    let mut child = command::start(&mut cluster.kubectl_command(&["port-forward", "pod/on-worker", ":8080"]))?;
+    let answer = (|| {
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().context("no output")?).read_line(&mut line)?;
+        let port =
+            line.split("127.0.0.1:").nth(1).and_then(|rest| rest.split(' ').next()).with_context(|| format!("kubectl said {line:?}"))?;
+        let mut stream = TcpStream::connect(("127.0.0.1", port.parse::<u16>()?))?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        stream.write_all(b"GET /forwarded HTTP/1.0\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        ensure!(answer.contains("host=on-worker path=/forwarded"), "the pod answered {answer:?}");
+        Ok(())
+    })();
+    child.kill()?;
+    child.wait()?;
+    answer
 }

@@ -4,9 +4,10 @@
 use std::{
     ffi::OsStr,
     fs::{self, File},
-    io::ErrorKind,
+    io::{BufRead, BufReader, ErrorKind, Write},
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
+    sync::mpsc::{self, RecvTimeoutError},
     time::{Duration, Instant},
 };
 
@@ -50,6 +51,12 @@ impl Cmd {
         self
     }
 
+    /// Keeps the output in this file instead.
+    pub(crate) fn log_to(mut self, log: PathBuf) -> Self {
+        self.log = log;
+        self
+    }
+
     /// Runs behind other work of the machine: a build should not make it unusable.
     pub(crate) fn nice(mut self) -> Self {
         self.nice = true;
@@ -87,6 +94,49 @@ impl Cmd {
         let text = reader.join().map_err(|_| anyhow::anyhow!("the reader of {} panicked", self.name))??;
         self.check(status)?;
         Ok(text)
+    }
+
+    /// Runs to the end and returns how it ended. `on_line` gets each line of both outputs as it comes, and
+    /// `None` once a second while none comes.
+    pub(crate) fn run_lines(mut self, mut on_line: impl FnMut(Option<&str>)) -> Result<ExitStatus> {
+        let mut log = File::create(&self.log).with_context(|| format!("making {}", self.log.display()))?;
+        let (output, writer) = std::io::pipe().context("making a pipe")?;
+        self.inner.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
+        let mut child = self.spawn()?;
+        // It holds the pipe's other end: with it here the output would never end.
+        self.inner = Command::new(&self.name);
+        let (send, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
+                if send.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
+                    return;
+                }
+            }
+        });
+        let start = Instant::now();
+        let mut ended = None;
+        loop {
+            let patience = if ended.is_some() { Duration::from_millis(200) } else { Duration::from_secs(1) };
+            match lines.recv_timeout(patience) {
+                Ok(line) => {
+                    writeln!(log, "{line}").with_context(|| format!("writing {}", self.log.display()))?;
+                    on_line(Some(&line));
+                }
+                // What it left running may hold the pipe open: that is no reason to wait.
+                Err(_) if ended.is_some() => break,
+                Err(RecvTimeoutError::Timeout) => on_line(None),
+                Err(RecvTimeoutError::Disconnected) => std::thread::sleep(Duration::from_millis(10)),
+            }
+            if ended.is_none() {
+                ended = child.try_wait().with_context(|| format!("waiting for {}", self.name))?;
+            }
+            if start.elapsed() > self.deadline {
+                end_tree(child.id());
+                let _ = child.wait();
+                bail!("{} took longer than {} and was stopped.{}", self.name, spell(self.deadline), self.last_words());
+            }
+        }
+        ended.with_context(|| format!("{} ended unseen", self.name))
     }
 
     fn run_with<F>(mut self, feed: Option<F>, tick: impl FnMut(&PathBuf)) -> Result<()>
@@ -279,5 +329,22 @@ mod tests {
             .run_fed(|stdin| Ok(std::io::Write::write_all(stdin, b"fed")?))
             .unwrap();
         assert_eq!(fs::read(file).unwrap(), b"fed");
+    }
+
+    #[test]
+    fn lines_of_both_outputs_come_in_order_and_children_left_behind_are_not_waited_for() {
+        let (_dir, ctx) = ctx();
+        let mut lines = Vec::new();
+        let start = Instant::now();
+        let status = Cmd::new(&ctx, "t", "sh")
+            .unwrap()
+            .set(|c| {
+                c.args(["-c", "echo one; echo two >&2; printf three; sleep 5 & exit 3"]);
+            })
+            .run_lines(|line| lines.extend(line.map(str::to_owned)))
+            .unwrap();
+        assert_eq!(status.code(), Some(3));
+        assert_eq!(lines[..2], ["one", "two"]);
+        assert!(start.elapsed() < Duration::from_secs(4));
     }
 }

@@ -8,15 +8,16 @@ use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
 
 use crate::{
     cmd::Cmd,
-    ctx::{Ctx, Step, beside},
+    ctx::{Ctx, Step, beside, say},
     key::Key,
+    report::{Part, Report},
     spec::{CProgram, GoProgram, Module, Spec},
 };
 
@@ -126,22 +127,54 @@ impl Unbuilt<'_> {
 const TESTED: [(&str, &str); 6] =
     [("kubernetes", "./internal/..."), ("etcd", "."), ("flannel", "."), ("cni", "./flannel"), ("tools", "."), ("testpod", ".")];
 
+/// The tests of the payload's own Go code, by themselves.
+pub(crate) fn test_alone(ctx: &Ctx) -> Result<()> {
+    let mut report = Report::new();
+    test(ctx, &mut report)?;
+    if report.is_good() { Ok(()) } else { bail!("tests failed") }
+}
+
 /// Runs the tests of the payload's own Go code. Go keeps results: unchanged packages cost nothing.
-pub(crate) fn test(ctx: &Ctx) -> Result<()> {
+pub(crate) fn test(ctx: &Ctx, report: &mut Report) -> Result<()> {
     for (n, (module, packages)) in TESTED.iter().enumerate() {
+        let start = Instant::now();
         let mut step = Step::begin(n + 1, TESTED.len(), &format!("testing payload/{module}"));
-        go(ctx, &format!("go-test-{module}"))
-            .nice()
+        let mut part = Part { name: format!("payload/{module}"), ..Part::default() };
+        let mut lines = Vec::new();
+        let status = go(ctx, &format!("go-test-{module}"))
             .deadline(GO_DEADLINE)
             .set(|c| {
                 // With the build's flags, so that the packages it compiled are not compiled once more.
-                c.current_dir(ctx.payload().join(module)).args(["test", "-trimpath", packages]);
+                c.current_dir(ctx.payload().join(module)).args(["test", "-v", "-trimpath", packages]);
             })
-            .run_ticking(|_| step.tick(""))
+            .run_lines(|line| {
+                step.tick("");
+                if let Some(line) = line {
+                    count(line, lines.last().map(String::as_str), &mut part);
+                    lines.push(line.to_owned());
+                }
+            })
             .with_context(|| format!("payload/{module}"))?;
-        step.end();
+        part.took = start.elapsed();
+        if !status.success() {
+            part.failed = part.failed.max(1);
+            lines.iter().filter(|line| !line.contains("no test files")).for_each(|line| println!("{line}"));
+        }
+        say(part.line());
+        report.add(part);
     }
     Ok(())
+}
+
+/// Counts what a line of `go test -v` says. Why a test skipped stands on the line before.
+fn count(line: &str, before: Option<&str>, part: &mut Part) {
+    if line.starts_with("--- PASS: ") {
+        part.passed += 1;
+    } else if line.starts_with("--- FAIL: ") {
+        part.failed += 1;
+    } else if let Some(name) = line.strip_prefix("--- SKIP: ") {
+        part.skips.push(format!("{name}: {}", before.unwrap_or_default().trim()));
+    }
 }
 
 /// The go command, shielded from settings that would change what it makes.

@@ -19,12 +19,16 @@ mod elf;
 mod erofs;
 mod images;
 mod key;
+mod lint;
 mod prove;
 mod registry;
+mod report;
 mod root;
 mod sandbox;
 mod seed;
 mod spec;
+mod test;
+mod testlog;
 mod tree;
 
 use ctx::Ctx;
@@ -51,6 +55,12 @@ enum Verb {
     },
     /// Test the payload's own Go code.
     TestPayload,
+    /// Run every test this machine can run and sum up.
+    Test {
+        /// The multi-call binary of the system side, for the root image that the image cache is proven in.
+        #[arg(long)]
+        system_binary: Option<PathBuf>,
+    },
     /// Build the image cache out of the payload.
     Images,
     /// Build the read-only root image.
@@ -98,6 +108,8 @@ enum Verb {
         /// Where.
         point: PathBuf,
     },
+    /// Check what rustfmt and clippy do not: widths, places of `unsafe`, dependencies.
+    Lint,
     /// Remove from the cache what the current sources do not use.
     Gc,
 }
@@ -123,7 +135,8 @@ fn run(verb: Verb) -> Result<()> {
             let _lock = ctx.lock()?;
             compile::payload(&ctx, &spec::Spec::load(&ctx)?, &modules).map(drop)
         }
-        Verb::TestPayload => compile::test(&ctx),
+        Verb::TestPayload => compile::test_alone(&ctx),
+        Verb::Test { system_binary } => test::run(&ctx, system_binary.as_deref()),
         Verb::Images => {
             let _lock = ctx.lock()?;
             images::run(&ctx)
@@ -142,6 +155,7 @@ fn run(verb: Verb) -> Result<()> {
         }
         Verb::ProveImages { system_binary } => prove::run(&ctx, system_binary.as_deref()),
         Verb::SandboxInside { name, dir } => sandbox::inside(&ctx, &name, &dir),
+        Verb::Lint => lint::run(&ctx),
         Verb::Gc => {
             let _lock = ctx.lock()?;
             all::gc(&ctx)

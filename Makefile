@@ -37,12 +37,15 @@ destroy: ## Destroy the cluster.
 	@$(ORLOPCTL) cluster destroy --name $(NAME)
 
 .PHONY: lint
-lint: setup ## Check formatting, lints and licences.
+lint: setup ## Check formatting, lints, licences and known holes of dependencies.
 	@cargo fmt --all --check
 	@cargo clippy --workspace --all-targets --locked -- -D warnings
+	@cargo xtask lint
 
 .PHONY: test
-test: build ## Run every test that this machine can run; prints what it left out.
-	@cargo test --workspace --exclude e2e --locked --no-fail-fast
-	@cargo run --quiet --locked -p e2e
+test: build ## Run every test that this machine can run; says what it left out and why.
+	@cargo xtask test --system-binary $(BIN)/orlop
 
+.PHONY: bench
+bench: build ## Measure speed and memory; BENCH="cluster. ctl." chooses by the names' beginnings.
+	@cargo xtask bench $(BENCH)

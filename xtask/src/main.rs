@@ -11,6 +11,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 mod all;
+mod bench;
 mod cmd;
 mod compile;
 mod ctx;
@@ -108,6 +109,17 @@ enum Verb {
         /// Where.
         point: PathBuf,
     },
+    /// Measure speed and memory; print a table and write target/bench.json.
+    Bench {
+        /// Only figures whose names begin with one of these.
+        figures: Vec<String>,
+        /// Where the root image, the image cache and the tools are.
+        #[arg(long, default_value = "_out")]
+        out: PathBuf,
+        /// Where the release builds of orlop and orlopctl are.
+        #[arg(long, default_value = "target/x86_64-unknown-linux-musl/release")]
+        binaries: PathBuf,
+    },
     /// Check what rustfmt and clippy do not: widths, places of `unsafe`, dependencies.
     Lint,
     /// Remove from the cache what the current sources do not use.
@@ -155,6 +167,7 @@ fn run(verb: Verb) -> Result<()> {
         }
         Verb::ProveImages { system_binary } => prove::run(&ctx, system_binary.as_deref()),
         Verb::SandboxInside { name, dir } => sandbox::inside(&ctx, &name, &dir),
+        Verb::Bench { figures, out, binaries } => bench::run(&ctx, &out, &binaries, &figures),
         Verb::Lint => lint::run(&ctx),
         Verb::Gc => {
             let _lock = ctx.lock()?;

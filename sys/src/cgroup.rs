@@ -494,7 +494,7 @@ mod tests {
         for (index, layout) in real_layouts().into_iter().enumerate() {
             let group = layout.group(format!("orlop-test-{}-{index}/inner", std::process::id()));
             if let Err(error) = group.create() {
-                eprintln!("skipped for {layout:?}: {error}");
+                eprintln!("skipped: {layout:?}: {error}");
                 continue;
             }
             let child = Spawn::new("/bin/sleep").arg("60").cgroups(group.dirs()).start().unwrap();

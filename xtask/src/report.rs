@@ -27,6 +27,8 @@ pub(crate) struct Part {
     pub(crate) skips: Vec<String>,
     /// How long it took.
     pub(crate) took: Duration,
+    /// What it says took how long of that.
+    pub(crate) steps: Vec<(String, Duration)>,
 }
 
 impl Part {
@@ -82,14 +84,25 @@ impl Report {
         self.parts.iter().all(|part| part.failed == 0)
     }
 
+    /// What took longest first; a part that tells of its steps is named by them.
+    fn by_time(&self) -> Vec<(Duration, String)> {
+        let mut all = Vec::new();
+        for part in &self.parts {
+            if part.steps.is_empty() {
+                all.push((part.took, part.name.clone()));
+            }
+            all.extend(part.steps.iter().map(|(step, took)| (*took, format!("{}: {step}", part.name))));
+        }
+        all.sort_by(|a, b| b.cmp(a));
+        all
+    }
+
     /// The summary's text; `allowed` is how many tests may skip, said to stand in `source`.
     fn text(&self, allowed: usize, source: &str, took: Duration) -> String {
         let mut text = String::new();
-        let mut by_time: Vec<&Part> = self.parts.iter().collect();
-        by_time.sort_by_key(|part| std::cmp::Reverse(part.took));
         text.push_str("slowest\n");
-        for part in by_time.iter().take(SLOWEST) {
-            let _ = writeln!(text, "  {:>12}  {}", spell(part.took), part.name);
+        for (took, name) in self.by_time().iter().take(SLOWEST) {
+            let _ = writeln!(text, "  {:>12}  {name}", spell(*took));
         }
         let skips: Vec<(&str, &String)> = self.parts.iter().flat_map(|p| p.skips.iter().map(|s| (p.name.as_str(), s))).collect();
         if !skips.is_empty() {
@@ -151,6 +164,7 @@ mod tests {
         let mut report = Report::new();
         report.add(Part { name: "a".into(), passed: 3, skips: vec!["no disk".into()], took: Duration::from_secs(2), ..Part::default() });
         report.add(Part { name: "b".into(), passed: 4, failed: 1, took: Duration::from_secs(70), ..Part::default() });
+        report.parts[1].steps = vec![("one".into(), Duration::from_secs(69))];
         report
     }
 
@@ -159,7 +173,7 @@ mod tests {
         let text = report().text(1, "tests/skips", Duration::from_secs(75));
         assert_eq!(text.lines().last(), Some("tests: 7 passed, 1 failed, 1 skipped (1 allowed by tests/skips) in 1 min 15 s"));
         assert!(
-            text.contains("  1 min 10 s  b\n") && text.contains("  a: no disk\n") && text.contains("  b: 4 passed, 1 FAILED"),
+            text.contains("  1 min 09 s  b: one\n") && text.contains("  a: no disk\n") && text.contains("  b: 4 passed, 1 FAILED"),
             "{text}"
         );
     }

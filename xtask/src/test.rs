@@ -55,7 +55,7 @@ fn programs(ctx: &Ctx, logs: &Path, report: &mut Report) -> Result<()> {
     let log = logs.join("cargo.log");
     // Output of tests that pass is wanted too: it says what they left out.
     let cargo = cargo_test(ctx, "cargo-test", &["--no-fail-fast", "--", "--show-output"])?.log_to(log).deadline(RUN_DEADLINE);
-    follow(cargo, "cargo test", Reader::default(), report, count, |_| {})
+    follow(cargo, "cargo test", Reader::default(), report, Some(count))
 }
 
 /// Builds the test programs; how many there are, or `None` when that fails.
@@ -98,21 +98,23 @@ fn stories(ctx: &Ctx, logs: &Path, report: &mut Report) -> Result<()> {
     let e2e = Cmd::new(ctx, "e2e", "cargo")?.log_to(logs.join("e2e.log")).deadline(STORIES_DEADLINE).set(|c| {
         c.current_dir(&ctx.repo).env("CARGO_TERM_COLOR", "never").args(["run", "--quiet", "--locked", "-p", "e2e"]);
     });
-    // What they print is their progress.
-    follow(e2e, "stories", Reader::of("stories"), report, 0, |line| println!("{line}"))
+    follow(e2e, "stories", Reader::of("stories"), report, None)
 }
 
 /// Runs a program whose output the reader understands, tells of each part, prints failures in full, and adds all to the report.
-fn follow(cmd: Cmd, what: &str, mut reader: Reader, report: &mut Report, count: usize, on_line: impl Fn(&str)) -> Result<()> {
+/// `count` is how many parts there are; where nobody knows, every line is printed as it comes.
+fn follow(cmd: Cmd, what: &str, mut reader: Reader, report: &mut Report, count: Option<usize>) -> Result<()> {
     let start = Instant::now();
     let (mut done, mut last, mut failed) = (0, Instant::now(), false);
     let mut add = |ended: Ended, report: &mut Report| {
         done += 1;
         failed |= ended.part.failed > 0;
-        let position = if count == 0 { String::new() } else { format!("[{done}/{}] ", count.max(done)) };
+        let position = count.map_or_else(String::new, |count| format!("[{done}/{}] ", count.max(done)));
         say(format!("{position}{}", ended.part.line()));
+        if count.is_some() {
+            ended.failures.iter().for_each(|line| println!("{line}"));
+        }
         report.add(ended.part);
-        ended.failures
     };
     let status = cmd.run_lines(|line| {
         let Some(line) = line else {
@@ -123,13 +125,15 @@ fn follow(cmd: Cmd, what: &str, mut reader: Reader, report: &mut Report, count: 
             return;
         };
         last = Instant::now();
-        on_line(line);
+        if count.is_none() {
+            println!("{line}");
+        }
         if let Some(ended) = reader.line(line, start.elapsed()) {
-            add(ended, report).iter().for_each(|line| println!("{line}"));
+            add(ended, report);
         }
     });
     if let Some(ended) = reader.end(start.elapsed()) {
-        add(ended, report).iter().for_each(|line| println!("{line}"));
+        add(ended, report);
     }
     let trouble = match status {
         Ok(status) if status.success() || failed => return Ok(()),

@@ -97,6 +97,12 @@ fn result(line: &str) -> Option<(usize, usize)> {
     Some((count("passed")?, count("failed")?))
 }
 
+/// The time of `ok (1.5 s)` or `FAILED (1.5 s): why`.
+fn seconds(end: &str) -> Option<Duration> {
+    let number = end.split_once('(')?.1.split_once(" s)")?.0;
+    Duration::try_from_secs_f64(number.parse().ok()?).ok()
+}
+
 impl Target {
     fn line(&mut self, line: &str) {
         if line.starts_with("error: test failed") || line.starts_with("error: doctest failed") {
@@ -115,6 +121,9 @@ impl Target {
         } else if let Some((name, reason)) = line.strip_prefix("test ").and_then(|rest| rest.split_once(" ... ignored")) {
             self.part.skips.push(format!("{name}: ignored{reason}"));
         } else if let Some((name, end)) = line.strip_prefix("story ").and_then(|rest| rest.split_once(" ... ")) {
+            if let Some(took) = seconds(end) {
+                self.part.steps.push((name.to_owned(), took));
+            }
             match end.strip_prefix("skipped: ") {
                 Some(reason) => self.part.skips.push(format!("{name}: {reason}")),
                 None if end.starts_with("ok") => self.part.passed += 1,
@@ -199,6 +208,7 @@ mod tests {
              \x20    Running tests/init.rs (target/debug/deps/init-0a1b)\nskipped: needs root\n",
         );
         assert_eq!((all[0].part.passed, all[0].part.failed, all[0].part.skips.len()), (1, 1, 1));
+        assert_eq!(all[0].part.steps, [("reach".to_owned(), Duration::from_secs(1))]);
         assert!(all[0].failures.iter().any(|line| line.contains("panicked")));
         assert_eq!((all[1].part.passed, all[1].part.failed, all[1].part.skips.clone()), (0, 0, vec!["needs root".to_owned()]));
     }

@@ -85,22 +85,22 @@ fn main() -> ExitCode {
     };
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
     for story in chosen {
-        println!("story {} …", story.name);
+        println!("story {} begins", story.name);
         let begin = Instant::now();
         let result = (story.run)(&world);
         let seconds = begin.elapsed().as_secs_f64();
         match result {
             Ok(Outcome::Passed) => {
                 passed += 1;
-                println!("story {} ok ({seconds:.1} s)", story.name);
+                println!("story {} ... ok ({seconds:.1} s)", story.name);
             }
             Ok(Outcome::Skipped(reason)) => {
                 skipped += 1;
-                println!("story {} skipped: {reason}", story.name);
+                println!("story {} ... skipped: {reason}", story.name);
             }
             Err(error) => {
                 failed += 1;
-                println!("story {} FAILED ({seconds:.1} s): {error:#}", story.name);
+                println!("story {} ... FAILED ({seconds:.1} s): {error:#}", story.name);
             }
         }
     }

@@ -31,7 +31,7 @@ use rand::seq::SliceRandom as _;
 use tonic::{Status, body::Body};
 
 use crate::{
-    API_PORT, MAX_MESSAGE, cluster, cosi, inspect, machine,
+    API_PORT, MAX_MESSAGE, cluster, cosi, inspect, machine, orlop,
     roles::Rpc,
     storage, time,
     tls::{self, Identity, TlsError},
@@ -210,6 +210,11 @@ impl Client {
         Ok(Client::over(list, options.call))
     }
 
+    /// A client of one place, over a connection that others may share.
+    pub fn of_connection(connection: Connection, options: &Options) -> Client {
+        Client::over(vec![connection], options.call)
+    }
+
     /// A client of a local Unix socket, such as machined's.
     pub fn unix(path: impl Into<PathBuf>, options: Options) -> Client {
         Client::over(vec![Connection::new(Place::Unix(path.into()), options.dial)], options.call)
@@ -283,6 +288,11 @@ impl Client {
     pub fn image(&self) -> machine::image_service_client::ImageServiceClient<Client> {
         let c = machine::image_service_client::ImageServiceClient::new(self.clone());
         c.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE)
+    }
+
+    /// Taking machines that are gone out of the cluster.
+    pub fn membership(&self) -> orlop::cluster::v1::membership_service_client::MembershipServiceClient<Client> {
+        orlop::cluster::v1::membership_service_client::MembershipServiceClient::new(self.clone())
     }
 
     /// Installation and upgrade.

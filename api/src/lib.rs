@@ -8,6 +8,7 @@
 //! - [`roles`] — method → roles, streamed, one-to-many.
 //! - [`client`] — endpoints with fail-over, nodes, deadlines; [`tls`] and [`transport`] beneath it.
 //! - [`state`] — a `resource::State` on the other side of a connection, and serving one; [`trust`] — a worker's certificate.
+//! - [`health`] — asking machines for what a health check must know, and its report.
 //! - [`server`] — a router for generated services on Unix sockets and TLS streams.
 
 mod generated {
@@ -20,6 +21,7 @@ pub use generated::google::rpc::Status as RpcStatus;
 pub use generated::{cluster, common, cosi, events, inspect, machine, orlop, securityapi, sidero, signerapi, storage, time};
 
 pub mod client;
+pub mod health;
 pub mod roles;
 pub mod server;
 pub mod state;

@@ -15,10 +15,7 @@ use resource::{Metadata, Resource};
 
 /// The namespace of what single sources tell.
 pub const RAW: &str = "cluster-raw";
-/// Whether a member is heard: `up`, `unknown`, `silent` (not heard here) or `down` (not heard by others either).
-pub const PRESENCE: &str = "orlop.dev/presence";
-/// Who does not hear a member: node ids, separated by commas.
-pub const UNHEARD_BY: &str = "orlop.dev/unheard-by";
+pub use model::cluster::{PRESENCE, UNHEARD_BY};
 
 /// Cluster id and name.
 pub struct InfoController;

@@ -4,6 +4,7 @@
 
 mod contexts;
 mod files;
+mod health;
 mod kubefile;
 mod kubernetes;
 mod patches;
@@ -40,6 +41,7 @@ enum Verb {
     Containers(verb::containers::Containers),
     Dmesg(verb::dmesg::Dmesg),
     Etcd(verb::etcd::Etcd),
+    Forget(verb::forget::Forget),
     Gen(verb::r#gen::Gen),
     #[command(alias = "g")]
     Get(verb::get::Get),
@@ -96,6 +98,7 @@ async fn run(verb: Verb, global: Global) -> anyhow::Result<()> {
         Verb::Containers(verb) => verb.run(&session).await,
         Verb::Dmesg(verb) => verb.run(&session).await,
         Verb::Etcd(verb) => verb.run(&session).await,
+        Verb::Forget(verb) => verb.run(&session).await,
         Verb::Get(verb) => verb.run(&session).await,
         Verb::Health(verb) => verb.run(&session).await,
         Verb::Kubeconfig(verb) => verb.run(&session).await,

@@ -76,6 +76,11 @@ impl Session {
 
     /// A client of the endpoints, for no node in particular.
     pub fn client(&self) -> anyhow::Result<Client> {
+        Ok(Client::new(&self.endpoints()?, Options::default())?)
+    }
+
+    /// The context with the endpoints that are to be used.
+    pub fn endpoints(&self) -> anyhow::Result<Context> {
         let mut context = self.context()?.clone();
         if !self.global.endpoints.is_empty() {
             context.endpoints = self.global.endpoints.clone();
@@ -87,7 +92,7 @@ impl Session {
         if self.global.cluster.is_some() {
             context.cluster.clone_from(&self.global.cluster);
         }
-        Ok(Client::new(&context, Options::default())?)
+        Ok(context)
     }
 
     /// The nodes, each with its client.

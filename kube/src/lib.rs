@@ -1,7 +1,7 @@
 //! The Kubernetes room: etcd, control plane, kubelet, manifests.
 //!
 //! Two layers. Pure functions say what should be: arguments, pod manifests, configuration files,
-//! certificates' subjects, the next step of a membership sequence, the verdict of a health check.
+//! certificates' subjects, the next step of a membership sequence.
 //! Thin controllers read resources, call them, and write resources, files and Kubernetes objects.
 //! etcd and the kubelet run as containers of the service supervisor, which this crate does not
 //! know: it writes a service specification and reads a status.
@@ -12,7 +12,6 @@ pub mod control_plane;
 pub mod controllers;
 pub mod etcd;
 pub mod files;
-pub mod health;
 pub mod kubeconfig;
 pub mod kubelet;
 pub mod manifests;

@@ -1,10 +1,11 @@
 //! What a thing is: every resource kind and configuration document. Pure, no IO.
 //!
 //! A kind lives in the module of the room that acts on it; `kinds()` of each room lists its kinds, and [`registry`] joins the lists.
-//! The configuration's documents are in [`config`].
+//! The configuration's documents are in [`config`]. What makes a cluster healthy, and what the cause is when it is not, is in [`health`].
 
 pub mod cluster;
 pub mod config;
+pub mod health;
 pub mod host;
 pub mod kube;
 pub mod net;

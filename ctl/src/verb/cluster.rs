@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use api::client::{Client, Context, Options as ClientOptions};
+use api::health;
 use api::machine as pb;
 use clap::{Args, Subcommand, ValueEnum};
 use lab::namespaces::Namespaces;
@@ -16,7 +17,9 @@ use model::config::types::Url;
 use serde_json::json;
 use tokio::time::sleep;
 
+use super::forget::{forget, report};
 use super::r#gen;
+use crate::health::{Question, ask};
 use crate::table::Table;
 use crate::{files, kubefile, kubernetes, patches};
 
@@ -251,9 +254,7 @@ impl Create {
         };
         let state = work.lab.create(&request, &mut config)?;
         work.say(&format!("{} nodes run", state.nodes.len()));
-        let nodes: Vec<String> = state.nodes.iter().map(|n| n.address.to_string()).collect();
-        let client_config = r#gen::client_config(&work.name, &bundle, state.api_endpoints(), nodes.into_iter().take(1).collect())?;
-        files::write_private(&work.talosconfig(), client_config.encode().as_bytes())?;
+        write_talosconfig(work, &bundle, &state)?;
         if !self.wait {
             return Ok(());
         }
@@ -262,19 +263,31 @@ impl Create {
     }
 }
 
-/// A client of the cluster's API.
-fn api_client(work: &Work, state: &ClusterState) -> anyhow::Result<Client> {
+/// How the cluster's API is reached from here, as its admin.
+fn api_context(work: &Work, state: &ClusterState) -> anyhow::Result<Context> {
     let bytes = std::fs::read(work.talosconfig()).with_context(|| format!("reading {}", work.talosconfig().display()))?;
     let config = model::config::client::ClientConfig::parse(&bytes).map_err(|p| anyhow::anyhow!("{p}"))?;
     let context = config.get(None).context("the cluster's talosconfig has no context")?;
-    let context = Context {
+    Ok(Context {
         endpoints: state.api_endpoints(),
         ca: context.ca_pem().into_bytes(),
         crt: context.cert_pem().into_bytes(),
         key: context.key_pem().expose().as_bytes().to_vec(),
         ..Context::default()
-    };
-    Ok(Client::new(&context, ClientOptions { call: CALL, ..ClientOptions::default() })?)
+    })
+}
+
+/// A client of the cluster's API.
+fn api_client(work: &Work, state: &ClusterState) -> anyhow::Result<Client> {
+    Ok(Client::new(&api_context(work, state)?, ClientOptions { call: CALL, ..ClientOptions::default() })?)
+}
+
+/// Writes the client configuration of the cluster as it is now.
+fn write_talosconfig(work: &Work, bundle: &Bundle, state: &ClusterState) -> anyhow::Result<()> {
+    let first = state.nodes.iter().take(1).map(|n| n.address.to_string()).collect();
+    let config = r#gen::client_config(&work.name, bundle, state.api_endpoints(), first)?;
+    files::write_private(&work.talosconfig(), config.encode().as_bytes())?;
+    Ok(())
 }
 
 /// Bootstraps and waits until all nodes are Ready and cluster DNS runs.
@@ -298,14 +311,35 @@ async fn finish(work: &Work, state: &ClusterState, limit: Duration) -> anyhow::R
     let kubernetes = kubernetes::client(&text).await?;
     wait(work, deadline, "the Kubernetes API", async || kubernetes.apiserver_version().await.map(drop).map_err(|e| e.to_string())).await?;
     work.say("the Kubernetes API answers");
-    let names: Vec<String> = state.nodes.iter().map(|n| n.name.clone()).collect();
-    wait(work, deadline, "all nodes to be Ready", async || {
-        let missing = kubernetes::missing(&kubernetes, &names).await.map_err(|e| e.to_string())?;
-        if missing.is_empty() { Ok(()) } else { Err(format!("still waiting for {}", missing.join(", "))) }
-    })
-    .await?;
+    healthy(work, state, deadline.saturating_duration_since(Instant::now())).await?;
     work.say("all nodes are Ready, CoreDNS runs");
     Ok(())
+}
+
+/// Waits for the health that `orlopctl health` tells, with exactly these nodes.
+async fn healthy(work: &Work, state: &ClusterState, limit: Duration) -> anyhow::Result<()> {
+    let addresses = |role| state.nodes_of(role).map(|n| n.address.to_string()).collect();
+    let question =
+        Question { control_planes: addresses(Role::ControlPlane), workers: addresses(Role::Worker), wait: limit, ..Question::default() };
+    let mut last = Instant::now();
+    let report = ask(&api_context(work, state)?, &question, &mut |line| {
+        // Much changes while a cluster comes up; what it hangs on is worth a line now and then.
+        if !line.ends_with(": OK") && last.elapsed() > Duration::from_secs(5) {
+            work.say(line);
+            last = Instant::now();
+        }
+    })
+    .await?;
+    if health::is_healthy(&report) {
+        return Ok(());
+    }
+    let causes: Vec<String> = report.causes.iter().map(|c| format!("{} {}: {} ({})", c.node, c.cause, c.found, c.next_step)).collect();
+    bail!(
+        "not healthy within {} s: {}; `orlopctl cluster show --name {}` and `… logs NODE` tell more",
+        limit.as_secs(),
+        causes.join("; "),
+        work.name
+    )
 }
 
 /// Tries until it works; tells what it waits for when that changes.
@@ -331,12 +365,7 @@ async fn wait(work: &Work, deadline: Instant, what: &str, attempt: impl AsyncFn(
 
 /// The admin's kubeconfig, with the server as the host reaches it.
 async fn fetch_kubeconfig(work: &Work, state: &ClusterState, node: &Client) -> anyhow::Result<()> {
-    let mut stream = node.machine().kubeconfig(()).await.map_err(|s| anyhow::anyhow!("{}", s.message()))?.into_inner();
-    let mut archive = Vec::new();
-    while let Some(part) = stream.message().await? {
-        archive.extend_from_slice(&part.bytes);
-    }
-    let text = super::kubeconfig::unpack(&archive)?;
+    let text = super::kubeconfig::of(node).await?;
     let mut config: serde_json::Value = serde_saphyr::from_str(&text)?;
     for cluster in config["clusters"].as_array_mut().into_iter().flatten() {
         cluster["cluster"]["server"] = json!(state.host_endpoint());
@@ -418,15 +447,23 @@ impl Scale {
             }
         }
         let state = work.lab.show(&work.name)?.state;
+        write_talosconfig(work, &read_bundle(work)?, &state)?;
         finish(work, &state, self.wait_timeout).await?;
         closing(work, &state).await
     }
 }
 
+fn read_file(work: &Work, name: &str) -> anyhow::Result<Vec<u8>> {
+    std::fs::read(work.dir().join(name)).with_context(|| format!("reading {}", work.dir().join(name).display()))
+}
+
+fn read_bundle(work: &Work) -> anyhow::Result<Bundle> {
+    Bundle::parse(&read_file(work, "secrets.yaml")?).map_err(|p| anyhow::anyhow!("secrets.yaml: {p}"))
+}
+
 fn add(work: &Work, role: Role, count: usize) -> anyhow::Result<()> {
-    let read = |name: &str| std::fs::read(work.dir().join(name)).with_context(|| format!("reading {}", work.dir().join(name).display()));
-    let bundle = Bundle::parse(&read("secrets.yaml")?).map_err(|p| anyhow::anyhow!("secrets.yaml: {p}"))?;
-    let patches: Patches = serde_json::from_slice(&read("patches.json")?).context("patches.json")?;
+    let bundle = read_bundle(work)?;
+    let patches: Patches = serde_json::from_slice(&read_file(work, "patches.json")?).context("patches.json")?;
     let requests: Vec<NodeRequest> = std::iter::repeat_with(|| NodeRequest::new(role)).take(count).collect();
     let mut config = |state: &ClusterState, node: &NodeState| Ok(node_config(&bundle, &patches, state, node)?);
     let added = work.lab.add(&work.name, &requests, &mut config)?;
@@ -444,12 +481,13 @@ async fn remove(work: &Work, state: &ClusterState, node: &NodeState) -> anyhow::
         Err(status) => work.say(&format!("{} does not say goodbye: {}", node.name, status.message())),
     }
     work.lab.remove(&work.name, &node.name)?;
-    if let Ok(text) = std::fs::read_to_string(work.kubeconfig()) {
-        let kubernetes = kubernetes::client(&text).await?;
-        let removed = kubernetes::forget_node(&kubernetes, &node.name).await;
-        if let Err(error) = removed {
-            work.say(&format!("its Kubernetes object is still there: {error}"));
-        }
+    let left = work.lab.show(&work.name)?.state;
+    let told = match forget(&api_context(work, &left)?, &node.name, false).await {
+        Ok(response) => report(&response, |line| work.say(line)),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = told {
+        work.say(&format!("{error:#}; `orlopctl forget {}` does it later", node.name));
     }
     Ok(())
 }

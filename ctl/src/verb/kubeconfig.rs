@@ -4,6 +4,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+use api::client::Client;
 use clap::Args;
 
 use crate::kubefile;
@@ -48,7 +49,12 @@ impl Kubeconfig {
 
 /// The kubeconfig of the cluster, from one of its control planes.
 pub async fn fetch(session: &Session) -> anyhow::Result<String> {
-    let mut stream = session.one(false)?.client.machine().kubeconfig(()).await?.into_inner();
+    of(&session.one(false)?.client).await
+}
+
+/// The kubeconfig that a control plane makes.
+pub async fn of(client: &Client) -> anyhow::Result<String> {
+    let mut stream = client.machine().kubeconfig(()).await.map_err(|s| anyhow::anyhow!("{}", s.message()))?.into_inner();
     let mut archive = Vec::new();
     while let Some(part) = stream.message().await? {
         archive.extend_from_slice(&part.bytes);

@@ -8,6 +8,7 @@ pub mod config;
 pub mod containers;
 pub mod dmesg;
 pub mod etcd;
+pub mod forget;
 pub mod r#gen;
 pub mod get;
 pub mod health;

@@ -91,8 +91,21 @@ fn code(error: &kube::Error) -> Option<u16> {
 /// # Errors
 /// [`KubeError::Config`].
 pub async fn client(kubeconfig: &str) -> Result<kube::Client, KubeError> {
+    client_at(kubeconfig, None).await
+}
+
+/// As [`client`], with another server than the kubeconfig names.
+///
+/// # Errors
+/// [`KubeError::Config`].
+pub async fn client_at(kubeconfig: &str, server: Option<&str>) -> Result<kube::Client, KubeError> {
     let unusable = |reason: String| KubeError::Config { reason };
-    let parsed = Kubeconfig::from_yaml(kubeconfig).map_err(|error| unusable(error.to_string()))?;
+    let mut parsed = Kubeconfig::from_yaml(kubeconfig).map_err(|error| unusable(error.to_string()))?;
+    if let Some(server) = server {
+        for cluster in parsed.clusters.iter_mut().filter_map(|named| named.cluster.as_mut()) {
+            cluster.server = Some(server.to_owned());
+        }
+    }
     let mut config =
         kube::Config::from_custom_kubeconfig(parsed, &KubeConfigOptions::default()).await.map_err(|error| unusable(error.to_string()))?;
     config.connect_timeout = Some(Duration::from_secs(5));
@@ -120,6 +133,28 @@ pub async fn fetch(url: &str, headers: &std::collections::BTreeMap<String, Strin
     }
     let request = request.body(Vec::new()).map_err(|error| unusable(error.to_string()))?;
     ask(format!("fetch {url}"), client.request_text(request)).await
+}
+
+/// What the API server has at a path, as JSON.
+///
+/// # Errors
+/// See [`KubeError`].
+pub async fn get(client: &kube::Client, path: &str) -> Result<serde_json::Value, KubeError> {
+    let request = http::Request::get(path).body(Vec::new()).map_err(|error| KubeError::Config { reason: error.to_string() })?;
+    ask(format!("get {path}"), client.request(request)).await
+}
+
+/// Removes a node's object. Returns whether it was there.
+///
+/// # Errors
+/// See [`KubeError`].
+pub async fn delete_node(client: &kube::Client, name: &str) -> Result<bool, KubeError> {
+    let api: kube::Api<k8s_openapi::api::core::v1::Node> = kube::Api::all(client.clone());
+    match ask(format!("delete node {name}"), api.delete(name, &kube::api::DeleteParams::default())).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.is_not_found() => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Bounds one request.

@@ -83,6 +83,12 @@ pub struct Member {
     pub control_plane: Option<ControlPlane>,
 }
 
+/// The annotation of members and affiliates that says whether they are heard: `up`, `unknown`, `silent` (not heard here) or `down` (not
+/// heard by others either).
+pub const PRESENCE: &str = "orlop.dev/presence";
+/// The annotation with who does not hear a member: node ids, separated by commas.
+pub const UNHEARD_BY: &str = "orlop.dev/unheard-by";
+
 /// How members find each other.
 #[resource(type = "DiscoveryConfigs.cluster.talos.dev", namespace = "config", ids("cluster"), sensitive)]
 pub struct DiscoveryConfig {

@@ -7,6 +7,8 @@ mod api;
 mod events;
 mod farewell;
 mod files;
+mod health;
+mod kubernetes;
 mod lifecycle;
 mod node;
 mod sequence;
@@ -185,6 +187,7 @@ async fn serve() -> anyhow::Result<()> {
         lifecycle: Arc::new(lifecycle::Lifecycle::new(hands, Path::new(JOURNAL))),
         containerd: host::node_services::CONTAINERD_SOCKET.into(),
         etcd: kube.etcd.clone(),
+        edge,
         mode: mode(container),
         specs: store.kind(),
         statuses: store.kind(),

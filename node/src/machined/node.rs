@@ -31,6 +31,8 @@ pub(crate) struct Node {
     pub(crate) containerd: PathBuf,
     /// etcd of this node.
     pub(crate) etcd: EtcdControl,
+    /// The link to `edge`.
+    pub(crate) edge: crate::edge::link::Server,
     /// How configurations are checked here.
     pub(crate) mode: Mode,
     /// Service specifications.
@@ -54,6 +56,11 @@ pub(crate) struct Node {
 pub(crate) struct Trial(pub(crate) Option<tokio::task::JoinHandle<()>>);
 
 impl Node {
+    /// Whether the configuration makes it a control plane.
+    pub(crate) fn is_control_plane(&self) -> bool {
+        self.config().is_some_and(|config| config.spec.machine().is_some_and(|machine| machine.machine_type().is_control_plane()))
+    }
+
     /// The active configuration when there is a valid one.
     pub(crate) fn config(&self) -> Option<Arc<resource::Resource<MachineConfig>>> {
         self.machine_config.get(host::acquire::ACTIVE)

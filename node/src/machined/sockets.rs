@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ::api::cluster::cluster_service_server::ClusterServiceServer;
 use ::api::inspect::inspect_service_server::InspectServiceServer;
 use ::api::machine::machine_service_server::MachineServiceServer;
+use ::api::orlop::cluster::v1::membership_service_server::MembershipServiceServer;
 use ::api::orlop::trust::v1::trust_service_server::TrustServiceServer;
 use ::api::roles::{Role, Roles};
 use ::api::server::{Peer, RoleGate, Router, serve_unix};
@@ -19,7 +20,7 @@ use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use super::api::{Cluster, Inspect, Machine, Time};
+use super::api::{Cluster, Inspect, Machine, Membership, Time};
 use super::node::Node;
 
 /// apid's user; trustd's is the next.
@@ -67,6 +68,7 @@ pub(crate) fn serve(node: &Node, registry: &Arc<Registry>) -> std::io::Result<()
                 .max_decoding_message_size(::api::MAX_MESSAGE),
         )
         .add(ClusterServiceServer::new(Cluster(node.clone())))
+        .add(MembershipServiceServer::new(Membership(node.clone())))
         .add(InspectServiceServer::new(Inspect(node.clone())))
         .add(TimeServiceServer::new(Time(node.clone())))
         .add(Server::new(state(), Access::node(registry, namespaces), registry.clone()).into_service())

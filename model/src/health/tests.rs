@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::causes::causes;
-use super::checks::{Check, Verdict, check, check_all};
+use super::checks::{Check, Verdict, check, check_all, is_healthy, summary};
 use super::facts::*;
 use super::{Cause, Reach};
 
@@ -283,5 +283,54 @@ fn a_member_without_a_machine_can_be_removed() {
     facts.nodes.remove(1);
     let Verdict::Fail(failures) = check(Check::EtcdMembersAreControlPlanes, &facts) else { panic!("must fail") };
     assert_eq!(failures[0].node.as_deref(), Some("cp-2"));
-    assert!(failures[0].next_step.contains("remove-member cp-2"));
+    assert!(failures[0].next_step.contains("forget cp-2"));
+}
+
+#[test]
+fn an_etcd_that_is_frozen_counts_as_down_before_its_service_is_unhealthy() {
+    let mut facts = healthy();
+    facts.nodes[1].etcd = None;
+    facts.nodes[1].etcd_failure = "no answer in 4 s".into();
+    assert_eq!(found(&facts), [(Cause::EtcdMemberDown, on("cp-2"))]);
+    assert!(causes(&facts)[0].found.contains("does not answer"));
+    facts.nodes[0].etcd = None;
+    facts.nodes[0].etcd_failure = "no answer in 4 s".into();
+    facts.nodes[2].etcd.as_mut().unwrap().members.clear();
+    facts.nodes[2].etcd.as_mut().unwrap().leader = false;
+    assert_eq!(found(&facts), [(Cause::QuorumLost, None)]);
+}
+
+#[test]
+fn whatever_has_a_cause_fails_a_check() {
+    let breaks: [fn(&mut ClusterFacts); 6] = [
+        |facts| facts.nodes[3].clock_offset = Some(3_600_000_000_000),
+        |facts| facts.nodes[3].services.get_mut("kubelet").unwrap().state = "Failed".into(),
+        |facts| facts.nodes[3].disk_free = 0,
+        |facts| {
+            facts.nodes[0].hears.insert("cp-3".into(), false);
+        },
+        |facts| facts.nodes[3].certificates[0].not_after = 1,
+        |facts| {
+            let ghost = KubeNodeFacts { name: "cp-9".into(), ..Default::default() };
+            facts.kubernetes.as_mut().unwrap().nodes.push(ghost);
+        },
+    ];
+    for (index, fault) in breaks.iter().enumerate() {
+        let mut facts = healthy();
+        fault(&mut facts);
+        let verdicts = check_all(&facts);
+        assert!(!is_healthy(&verdicts), "fault {index}");
+        let summary = summary(&facts, &verdicts);
+        assert_eq!(summary.len(), 1, "fault {index}: {summary:?}");
+    }
+}
+
+#[test]
+fn a_failure_without_a_cause_is_in_the_summary() {
+    let mut facts = healthy();
+    facts.nodes[2].stage = "booting".into();
+    let verdicts = check_all(&facts);
+    let summary = summary(&facts, &verdicts);
+    assert_eq!((summary.len(), summary[0].cause), (1, Cause::Other));
+    assert_eq!(summary[0].node, on("cp-3"));
 }

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::causes::{Cause, Diagnosis, causes, describe, of_node};
+use super::causes::{Cause, Diagnosis, causes, describe, describe_etcd, of_node};
 use super::facts::{ClusterFacts, KubeFacts, MIN_DISK, MIN_MEMORY_CONTROL_PLANE, MIN_MEMORY_WORKER, NodeFacts, Role};
-use crate::paths::{API_SERVER, CONTROLLER_MANAGER, SCHEDULER};
+
+const API_SERVER: &str = "kube-apiserver";
+const CONTROLLER_MANAGER: &str = "kube-controller-manager";
+const SCHEDULER: &str = "kube-scheduler";
 
 /// One check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -106,6 +109,32 @@ pub fn check_all(facts: &ClusterFacts) -> Vec<(Check, Verdict)> {
     Check::ALL.into_iter().map(|which| (which, check(which, facts))).collect()
 }
 
+/// Whether no check failed.
+pub fn is_healthy(verdicts: &[(Check, Verdict)]) -> bool {
+    !verdicts.iter().any(|(_, verdict)| matches!(verdict, Verdict::Fail(_)))
+}
+
+/// What is wrong in few words: the causes, and failures that no cause explains, once each.
+pub fn summary(facts: &ClusterFacts, verdicts: &[(Check, Verdict)]) -> Vec<Diagnosis> {
+    let mut list = causes(facts);
+    let failures = verdicts.iter().flat_map(|(_, verdict)| match verdict {
+        Verdict::Fail(failures) => failures.as_slice(),
+        _ => &[],
+    });
+    for failure in failures {
+        // A consequence of something known is not a cause of its own; nor is a failure that another check told already.
+        let known = match failure.cause {
+            Cause::Other => list.iter().any(|d| d.node == failure.node || d.node.is_none() || failure.node.is_none()),
+            cause => list.iter().any(|d| d.cause == cause && (d.node == failure.node || d.node.is_none() || failure.node.is_none())),
+        };
+        if !known {
+            let Failure { cause, node, found, next_step, .. } = failure.clone();
+            list.push(Diagnosis { cause, node, found, next_step });
+        }
+    }
+    list
+}
+
 /// One check.
 pub fn check(which: Check, facts: &ClusterFacts) -> Verdict {
     let judge = Judge { which, facts };
@@ -119,11 +148,9 @@ pub fn check(which: Check, facts: &ClusterFacts) -> Verdict {
         Check::ApiReady => judge.each_node(|_, _| None),
         Check::MemorySizes => judge.each_node(|_, node| memory(node)),
         Check::DiskSizes => judge.each_node(|_, node| disk(node)),
-        Check::NoDiagnostics => judge.each_node(|_, node| {
-            let (id, message) = node.diagnostics.first()?;
-            Some((Cause::Other, format!("{id}: {message}"), format!("see `orlopctl -n {} get diagnostics`", node.address)))
-        }),
-        Check::KubeletHealthy => judge.each_control_plane(|_, node| {
+        Check::NoDiagnostics => judge.diagnostics(),
+        // Of all nodes, not of control planes alone: Kubernetes itself takes 40 s to notice a worker's.
+        Check::KubeletHealthy => judge.each_node(|_, node| {
             let up = node.services.get("kubelet").is_some_and(super::facts::ServiceFacts::up);
             (!up).then(|| {
                 (
@@ -207,6 +234,26 @@ impl Judge<'_> {
         Self::verdict(self.facts.control_planes().filter_map(|node| self.look(node, &finding)).collect())
     }
 
+    /// What nodes report of themselves, and what no other check would tell.
+    fn diagnostics(&self) -> Verdict {
+        let mut failures: Vec<Failure> = self
+            .facts
+            .nodes
+            .iter()
+            .filter_map(|node| {
+                self.look(node, |_, node| {
+                    let (id, message) = node.diagnostics.first()?;
+                    Some((Cause::Other, format!("{id}: {message}"), format!("see `orlopctl -n {} get diagnostics`", node.address)))
+                })
+            })
+            .collect();
+        let mut own = causes(self.facts);
+        own.retain(|d| matches!(d.cause, Cause::WrongTime | Cause::Partition | Cause::CertificateExpired | Cause::NodeGone));
+        own.retain(|d| !failures.iter().any(|f| f.node == d.node && f.cause == d.cause));
+        failures.extend(own.into_iter().map(|diagnosis| self.from(diagnosis)));
+        Self::verdict(failures)
+    }
+
     fn etcd_healthy(&self) -> Verdict {
         let whole = causes(self.facts).into_iter().find(|d| matches!(d.cause, Cause::QuorumLost | Cause::NotBootstrapped));
         if let Some(diagnosis) = whole {
@@ -214,8 +261,8 @@ impl Judge<'_> {
         }
         self.each_control_plane(|_, node| {
             let next = format!("see `orlopctl -n {} logs etcd`", node.address);
-            if !node.services.get("etcd").is_some_and(super::facts::ServiceFacts::up) {
-                return Some((Cause::EtcdMemberDown, format!("etcd {}", describe(node, "etcd")), next));
+            if !node.etcd_up() {
+                return Some((Cause::EtcdMemberDown, format!("etcd {}", describe_etcd(node)), next));
             }
             let errors = &node.etcd.as_ref()?.errors;
             (!errors.is_empty()).then(|| (Cause::Other, format!("etcd reports {}", errors.join(", ")), next))
@@ -228,7 +275,7 @@ impl Judge<'_> {
             .control_planes()
             .filter(|node| node.answered())
             .filter_map(|node| {
-                let members = &node.etcd.as_ref()?.members;
+                let members = &node.etcd.as_ref().filter(|etcd| !etcd.members.is_empty())?.members;
                 Some((node.name.as_str(), members.iter().map(|member| member.id).collect()))
             })
             .collect();
@@ -254,10 +301,13 @@ impl Judge<'_> {
 
     fn etcd_members(&self) -> Verdict {
         let machines: BTreeSet<&str> = self.facts.control_planes().map(|node| node.name.as_str()).collect();
-        let Some(etcd) = self.facts.control_planes().filter(|n| n.answered()).find_map(|n| n.etcd.as_ref()) else {
+        let Some(etcd) =
+            self.facts.control_planes().filter(|n| n.answered()).find_map(|n| n.etcd.as_ref().filter(|etcd| !etcd.members.is_empty()))
+        else {
             return self.etcd_healthy();
         };
-        let members: BTreeSet<&str> = etcd.members.iter().map(|member| member.name.as_str()).collect();
+        // A member that was added and has not started yet has no name.
+        let members: BTreeSet<&str> = etcd.members.iter().map(|member| member.name.as_str()).filter(|name| !name.is_empty()).collect();
         let mut failures: Vec<Failure> = members
             .difference(&machines)
             .map(|name| {
@@ -266,7 +316,7 @@ impl Judge<'_> {
                     (
                         Cause::NodeGone,
                         format!("{name} is a member of etcd, but no control plane has that name"),
-                        format!("if the machine is gone for good, `orlopctl etcd remove-member {name}`"),
+                        format!("if the machine is gone for good, `orlopctl forget {name}`"),
                     ),
                 )
             })
@@ -404,7 +454,7 @@ fn disk(node: &NodeFacts) -> Option<Finding> {
         return Some((
             Cause::DiskFull,
             format!("{} MiB of {} MiB are left on /var", node.disk_free >> 20, node.disk >> 20),
-            format!("see `orlopctl -n {} usage /var`", node.address),
+            format!("free space on /var of {}: data of pods, old logs, unused images", node.name),
         ));
     }
     (node.disk > 0 && node.disk < MIN_DISK).then(|| {

@@ -139,6 +139,8 @@ pub struct NodeFacts {
     pub clock_offset: Option<i128>,
     /// etcd, on control planes.
     pub etcd: Option<EtcdFacts>,
+    /// Why etcd did not answer; empty when it did, or was not asked.
+    pub etcd_failure: String,
     /// Static pods, on control planes.
     pub static_pods: Vec<PodFacts>,
     /// Its certificates.
@@ -205,6 +207,11 @@ impl ClusterFacts {
 }
 
 impl NodeFacts {
+    /// Whether its etcd runs and answers.
+    pub fn etcd_up(&self) -> bool {
+        self.etcd_failure.is_empty() && self.services.get("etcd").is_some_and(ServiceFacts::up)
+    }
+
     /// Whether it answered.
     pub fn answered(&self) -> bool {
         self.reach == Reach::Answered

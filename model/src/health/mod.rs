@@ -11,10 +11,11 @@
 pub mod causes;
 pub mod checks;
 pub mod facts;
+pub mod kubernetes;
 
 pub use causes::{Cause, Diagnosis, causes};
-pub use checks::{Check, Failure, Verdict, check, check_all};
-pub use facts::{ClusterFacts, NodeFacts, Reach};
+pub use checks::{Check, Failure, Verdict, check, check_all, is_healthy, summary};
+pub use facts::{ClusterFacts, KubeFacts, NodeFacts, Reach, Role};
 
 #[cfg(test)]
 mod tests;

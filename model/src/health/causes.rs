@@ -91,6 +91,7 @@ impl Diagnosis {
 pub fn causes(facts: &ClusterFacts) -> Vec<Diagnosis> {
     let mut list: Vec<Diagnosis> = facts.nodes.iter().filter_map(|node| of_node(facts, node)).collect();
     list.extend(partitions(facts));
+    list.extend(ghosts(facts));
     if let Some(quorum) = etcd_as_a_whole(facts) {
         // Members that are down are what the loss of the quorum consists of; a machine that is gone
         // stays in the list, since bringing it back is the way out.
@@ -126,7 +127,7 @@ fn reach(facts: &ClusterFacts, node: &NodeFacts) -> Option<Diagnosis> {
         Reach::CertificateExpired { message } => (
             Cause::CertificateExpired,
             format!("{name} ({address}): {message}"),
-            "compare the clocks of both sides; renew the client's with `orlopctl config new`, the node renews its own when its clock is right".to_owned(),
+            "compare the clocks of both sides; make a new one for the client with `orlopctl gen config --with-secrets FILE --output-types talosconfig`; the node renews its own when its clock is right".to_owned(),
         ),
         Reach::Failed { message } => (
             Cause::Other,
@@ -157,7 +158,7 @@ fn unreachable(facts: &ClusterFacts, node: &NodeFacts, message: &str) -> Diagnos
             Cause::NodeGone,
             Some(node),
             format!("{name} ({address}) cannot be reached ({message}) and {others}"),
-            format!("start the machine, or take it out of the cluster with `orlopctl etcd remove-member` and `kubectl delete node {name}`"),
+            format!("start the machine; if it is gone for good, `orlopctl forget {name}` takes it out of the cluster at once"),
         );
     }
     Diagnosis::new(
@@ -194,13 +195,13 @@ fn within(facts: &ClusterFacts, node: &NodeFacts) -> Option<Diagnosis> {
         return diagnose(
             Cause::DiskFull,
             format!("{name} has {} MiB of {} MiB left on /var", node.disk_free >> 20, node.disk >> 20),
-            format!("free space: see `orlopctl -n {address} usage /var`; remove unused images and old logs"),
+            format!("free space on /var of {name}: data of pods, old logs, unused images"),
         );
     }
-    if node.role == Role::ControlPlane && facts.has_etcd && !service_up(node, "etcd") {
+    if node.role == Role::ControlPlane && facts.has_etcd && !node.etcd_up() {
         return diagnose(
             Cause::EtcdMemberDown,
-            format!("etcd of {name} {}", describe(node, "etcd")),
+            format!("etcd of {name} {}", describe_etcd(node)),
             format!("see `orlopctl -n {address} logs etcd`"),
         );
     }
@@ -253,19 +254,37 @@ fn partitions(facts: &ClusterFacts) -> Vec<Diagnosis> {
     list
 }
 
+/// Nodes that Kubernetes still lists and misses, of which no machine is known any more.
+fn ghosts(facts: &ClusterFacts) -> Vec<Diagnosis> {
+    let Ok(kubernetes) = &facts.kubernetes else { return Vec::new() };
+    let known = |name: &str| facts.nodes.iter().any(|node| node.name == name);
+    let ghosts = kubernetes.nodes.iter().filter(|node| !node.ready && !known(&node.name));
+    let diagnosis = |name: &str| Diagnosis {
+        cause: Cause::NodeGone,
+        node: Some(name.to_owned()),
+        found: format!("Kubernetes still lists {name}, which is not ready, and no such machine is a member"),
+        next_step: format!("if the machine is gone for good, `orlopctl forget {name}`"),
+    };
+    ghosts.map(|node| diagnosis(&node.name)).collect()
+}
+
 /// Quorum, from what the members that answer say.
 fn etcd_as_a_whole(facts: &ClusterFacts) -> Option<Diagnosis> {
     if !facts.has_etcd {
         return None;
     }
-    let up: Vec<&NodeFacts> = facts.control_planes().filter(|node| node.answered() && service_up(node, "etcd")).collect();
+    let up: Vec<&NodeFacts> = facts.control_planes().filter(|node| node.answered() && node.etcd_up()).collect();
     let lists = || up.iter().filter_map(|node| node.etcd.as_ref());
     let voters = lists().map(|etcd| etcd.members.iter().filter(|member| !member.learner).count()).max().unwrap_or(0);
     let answering: Vec<&NodeFacts> = facts.control_planes().filter(|node| node.answered()).collect();
+    if answering.is_empty() {
+        // Nobody could say.
+        return None;
+    }
     let waiting = |node: &&NodeFacts| {
         node.services.get("etcd").is_none_or(|etcd| matches!(etcd.state.as_str(), "" | "Waiting" | "Preparing" | "Pre" | "Initialized"))
     };
-    if !answering.is_empty() && up.is_empty() && answering.iter().all(waiting) && answering.len() == facts.control_planes().count() {
+    if up.is_empty() && answering.iter().all(waiting) && answering.len() == facts.control_planes().count() {
         return Some(Diagnosis::new(
             Cause::NotBootstrapped,
             None,
@@ -314,6 +333,13 @@ fn dns(facts: &ClusterFacts, found: &[Diagnosis]) -> Option<Diagnosis> {
 
 fn service_up(node: &NodeFacts, id: &str) -> bool {
     node.services.get(id).is_some_and(super::facts::ServiceFacts::up)
+}
+
+pub(crate) fn describe_etcd(node: &NodeFacts) -> String {
+    if node.services.get("etcd").is_some_and(super::facts::ServiceFacts::up) && !node.etcd_failure.is_empty() {
+        return format!("does not answer: {}", node.etcd_failure);
+    }
+    describe(node, "etcd")
 }
 
 pub(crate) fn describe(node: &NodeFacts, id: &str) -> String {

@@ -61,6 +61,9 @@ enum Verb {
         /// The multi-call binary of the system side, for the root image that the image cache is proven in.
         #[arg(long)]
         system_binary: Option<PathBuf>,
+        /// Where the images, orlopctl and kubectl are.
+        #[arg(long, default_value = "_out")]
+        out: PathBuf,
     },
     /// Build the image cache out of the payload.
     Images,
@@ -148,7 +151,7 @@ fn run(verb: Verb) -> Result<()> {
             compile::payload(&ctx, &spec::Spec::load(&ctx)?, &modules).map(drop)
         }
         Verb::TestPayload => compile::test_alone(&ctx),
-        Verb::Test { system_binary } => test::run(&ctx, system_binary.as_deref()),
+        Verb::Test { system_binary, out } => test::run(&ctx, system_binary.as_deref(), &out),
         Verb::Images => {
             let _lock = ctx.lock()?;
             images::run(&ctx)

@@ -28,8 +28,8 @@ const STORIES_DEADLINE: Duration = Duration::from_secs(60 * 60);
 /// How often a run that says nothing says that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(30);
 
-/// The verb. `system` is the system's binary, for the root image in which the image cache is proven.
-pub(crate) fn run(ctx: &Ctx, system: Option<&Path>) -> Result<()> {
+/// The verb. `system` is the system's binary, for the root image in which the image cache is proven; `out` is what stories run on.
+pub(crate) fn run(ctx: &Ctx, system: Option<&Path>, out: &Path) -> Result<()> {
     let logs = ctx.repo.join("target/test");
     fs::create_dir_all(&logs).with_context(|| format!("making {}", logs.display()))?;
     let mut report = Report::new();
@@ -41,7 +41,7 @@ pub(crate) fn run(ctx: &Ctx, system: Option<&Path>) -> Result<()> {
         let skips = vec!["pulling images in namespaces needs root".to_owned()];
         report.add(Part { name: "prove-images".into(), skips, ..Part::default() });
     }
-    stories(ctx, &logs, &mut report)?;
+    stories(ctx, out, &logs, &mut report)?;
     say(format!("all that was printed is in {}", logs.display()));
     report.close(&ctx.repo.join("tests/skips"))
 }
@@ -93,10 +93,11 @@ fn cargo_test(ctx: &Ctx, label: &str, more: &[&str]) -> Result<Cmd> {
 }
 
 /// The stories on real clusters.
-fn stories(ctx: &Ctx, logs: &Path, report: &mut Report) -> Result<()> {
+fn stories(ctx: &Ctx, out: &Path, logs: &Path, report: &mut Report) -> Result<()> {
     say("end-to-end stories on real clusters");
     let e2e = Cmd::new(ctx, "e2e", "cargo")?.log_to(logs.join("e2e.log")).deadline(STORIES_DEADLINE).set(|c| {
-        c.current_dir(&ctx.repo).env("CARGO_TERM_COLOR", "never").args(["run", "--quiet", "--locked", "-p", "e2e"]);
+        c.current_dir(&ctx.repo).env("CARGO_TERM_COLOR", "never").args(["run", "--quiet", "--locked", "-p", "e2e", "--"]);
+        c.arg("--out").arg(out);
     });
     follow(e2e, "stories", Reader::of("stories"), report, None)
 }

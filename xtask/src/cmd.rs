@@ -5,7 +5,7 @@ use std::{
     ffi::OsStr,
     fs::{self, File},
     io::{BufRead, BufReader, ErrorKind, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc::{self, RecvTimeoutError},
     time::{Duration, Instant},
@@ -49,6 +49,11 @@ impl Cmd {
     pub(crate) fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
+    }
+
+    /// Where the output is kept.
+    pub(crate) fn log(&self) -> &Path {
+        &self.log
     }
 
     /// Keeps the output in this file instead.

@@ -45,8 +45,8 @@ fn complaints_of(name: &str, text: &str, max_width: usize) -> Vec<String> {
     let may_be_unsafe = UNSAFE.iter().any(|(place, _)| name.starts_with(place));
     for (n, line) in text.lines().enumerate() {
         let (at, width) = (n + 1, line.chars().count());
-        // A message is one literal: cut in pieces nobody finds it again.
-        if width > max_width && !line.contains('"') && !line.contains("://") {
+        // rustfmt neither wraps comments nor stumbles over them. A message is one literal: cut in pieces nobody finds it again.
+        if width > max_width && !line.trim_start().starts_with("//") && !line.contains('"') {
             found.push(format!("{name}:{at}: {width} columns, expected at most {max_width}; rustfmt does not format what has such a line"));
         }
         if !may_be_unsafe

@@ -32,6 +32,11 @@ pub(crate) struct Part {
 }
 
 impl Part {
+    /// Whether there were no tests in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.passed + self.failed + self.skips.len() == 0
+    }
+
     /// One line: what it came to.
     pub(crate) fn line(&self) -> String {
         let mut line = format!("{}: {} passed", self.name, self.passed);

@@ -105,13 +105,15 @@ fn stories(ctx: &Ctx, out: &Path, logs: &Path, report: &mut Report) -> Result<()
 /// Runs a program whose output the reader understands, tells of each part, prints failures in full, and adds all to the report.
 /// `count` is how many parts there are; where nobody knows, every line is printed as it comes.
 fn follow(cmd: Cmd, what: &str, mut reader: Reader, report: &mut Report, count: Option<usize>) -> Result<()> {
-    let start = Instant::now();
+    let (start, log) = (Instant::now(), cmd.log().display().to_string());
     let (mut done, mut last, mut failed) = (0, Instant::now(), false);
     let mut add = |ended: Ended, report: &mut Report| {
         done += 1;
         failed |= ended.part.failed > 0;
-        let position = count.map_or_else(String::new, |count| format!("[{done}/{}] ", count.max(done)));
-        say(format!("{position}{}", ended.part.line()));
+        let position = count.filter(|count| done <= *count).map_or_else(String::new, |count| format!("[{done}/{count}] "));
+        if !ended.part.is_empty() {
+            say(format!("{position}{}", ended.part.line()));
+        }
         if count.is_some() {
             ended.failures.iter().for_each(|line| println!("{line}"));
         }
@@ -138,7 +140,7 @@ fn follow(cmd: Cmd, what: &str, mut reader: Reader, report: &mut Report, count: 
     }
     let trouble = match status {
         Ok(status) if status.success() || failed => return Ok(()),
-        Ok(status) => format!("ended with {status} though no test failed"),
+        Ok(status) => format!("ended with {status} though no test failed; what it printed is in {log}"),
         Err(error) => format!("{error:#}"),
     };
     println!("{what} FAILED: {trouble}");

@@ -17,6 +17,8 @@ struct Target {
     test: Option<String>,
     /// Tests that libtest counts as passed and that left themselves out.
     skipped_tests: BTreeSet<String>,
+    /// It said how many of its tests passed, or which.
+    counted: bool,
     /// Cargo said that it failed.
     broken: bool,
     lines: Vec<String>,
@@ -38,9 +40,10 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// A reader of one program that is not announced by Cargo.
+    /// A reader of one program that is not announced by Cargo and tells of each of its stories.
     pub(crate) fn of(name: &str) -> Self {
-        Self { current: Some(Target { part: Part { name: name.to_owned(), ..Part::default() }, ..Target::default() }) }
+        let part = Part { name: name.to_owned(), ..Part::default() };
+        Self { current: Some(Target { part, counted: true, ..Target::default() }) }
     }
 
     /// Reads a line that came at this time; tells of a program when the next begins.
@@ -113,6 +116,7 @@ impl Target {
         if let Some((passed, failed)) = result(line) {
             self.part.passed += passed;
             self.part.failed += failed;
+            self.counted = true;
             self.test = None;
         } else if let Some(name) = text.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" stdout ----")) {
             self.test = Some(name.to_owned());
@@ -121,6 +125,7 @@ impl Target {
         } else if let Some((name, reason)) = line.strip_prefix("test ").and_then(|rest| rest.split_once(" ... ignored")) {
             self.part.skips.push(format!("{name}: ignored{reason}"));
         } else if let Some((name, end)) = line.strip_prefix("story ").and_then(|rest| rest.split_once(" ... ")) {
+            self.counted = true;
             if let Some(took) = seconds(end) {
                 self.part.steps.push((name.to_owned(), took));
             }
@@ -153,6 +158,10 @@ impl Target {
         // Ended by a signal, or a panic outside of any test.
         if self.broken && self.part.failed == 0 {
             self.part.failed = 1;
+        }
+        // A program that is one test, and says nothing that is understood here.
+        if !self.counted && !self.broken && self.part.skips.is_empty() {
+            self.part.passed = 1;
         }
         let failures = if self.part.failed == 0 { Vec::new() } else { failures(self.lines) };
         Ended { part: self.part, failures }
@@ -211,5 +220,7 @@ mod tests {
         assert_eq!(all[0].part.steps, [("reach".to_owned(), Duration::from_secs(1))]);
         assert!(all[0].failures.iter().any(|line| line.contains("panicked")));
         assert_eq!((all[1].part.passed, all[1].part.failed, all[1].part.skips.clone()), (0, 0, vec!["needs root".to_owned()]));
+        let one = read("     Running tests/sandbox.rs (target/debug/deps/sandbox-0a1b)\nsandbox: ok\n");
+        assert_eq!((one[0].part.passed, one[0].part.failed), (1, 0));
     }
 }

@@ -151,7 +151,7 @@ fn detail(progress: &pb::HealthCheckProgress) -> Option<HealthReport> {
     status.details.first()?.to_msg().ok()
 }
 
-/// Makes the whole check here instead of on a control plane: each node is asked from here.
+/// Makes the whole check here instead of on a control plane: each node is asked from here, through the endpoints.
 pub async fn ask_from_here(context: &Context, question: &Question, tell: &mut (dyn FnMut(String) + Send)) -> anyhow::Result<HealthReport> {
     if let Some(message) = ended(context) {
         let reach = Reach::CertificateExpired { message };
@@ -190,7 +190,7 @@ impl Sources for Here {
     }
 
     async fn machine(&self, machine: &Machine) -> NodeFacts {
-        self.asker.ask(machine).await
+        self.asker.ask_through(&self.client, machine).await
     }
 
     async fn kubernetes(&self) -> Result<KubeFacts, String> {

@@ -85,6 +85,14 @@ impl Asker {
         }
     }
 
+    /// A machine's answers through an endpoint that passes the questions on.
+    pub async fn ask_through(&self, endpoint: &Client, machine: &Machine) -> NodeFacts {
+        match endpoint.try_node(&machine.address) {
+            Ok(client) => questions(&client, machine, &self.registry).await,
+            Err(error) => unanswered(machine, Reach::Unreachable { message: error.to_string() }),
+        }
+    }
+
     /// A machine's answers. Takes at most 8 s, whatever state it is in.
     pub async fn ask(&self, machine: &Machine) -> NodeFacts {
         let connection = self.connection(&machine.address);
@@ -121,8 +129,12 @@ pub fn reach(error: &DialError) -> Reach {
 fn said(message: &str) -> Reach {
     let message = message.to_owned();
     // Somebody before the machine takes connections for it, and finds nobody there.
-    if message.contains("handshake eof") {
+    if message.contains("handshake eof") || message.contains("Connection refused") {
         return Reach::Refused;
+    }
+    // Words of the endpoint that should have passed a question on.
+    if ["no connection within", "No route to host", "Network is unreachable"].iter().any(|sign| message.contains(sign)) {
+        return Reach::Unreachable { message };
     }
     let time = ["xpired", "NotValidYet", "not valid yet"];
     if time.iter().any(|sign| message.contains(sign)) { Reach::CertificateExpired { message } } else { Reach::Failed { message } }

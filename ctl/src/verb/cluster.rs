@@ -9,7 +9,7 @@ use api::health;
 use api::machine as pb;
 use clap::{Args, Subcommand, ValueEnum};
 use lab::namespaces::Namespaces;
-use lab::{ClusterState, NodeRequest, NodeState, Provisioner as _, Request, Role};
+use lab::{ClusterState, ClusterView, NodeRequest, NodeState, Provisioner as _, Request, Role};
 use model::config::MachineType;
 use model::config::generate::{Options, generate_patched};
 use model::config::secrets::Bundle;
@@ -426,19 +426,28 @@ fn show(work: &Work, output: Output) -> anyhow::Result<()> {
         ]);
     }
     print!("{table}");
+    for n in view.nodes.iter().filter(|n| n.condition == lab::NodeCondition::Gone) {
+        println!(
+            "\n{0} is gone: `orlopctl cluster start {0}` starts it again; `orlopctl forget {0}` takes it out of the cluster, and `cluster scale` removes it here.",
+            n.node.name
+        );
+    }
     Ok(())
 }
 
 impl Scale {
     async fn run(self, work: &Work) -> anyhow::Result<()> {
-        let state = work.lab.show(&work.name)?.state;
+        let view = work.lab.show(&work.name)?;
+        let state = view.state.clone();
         let wanted = [(Role::Worker, self.workers), (Role::ControlPlane, self.controlplanes)];
         for (role, count) in wanted {
             let Some(count) = count else { continue };
             if role == Role::ControlPlane && count == 0 {
                 bail!("found 0 control planes, expected at least 1: `cluster destroy` removes the whole cluster");
             }
-            let there: Vec<NodeState> = state.nodes_of(role).cloned().collect();
+            let mut there: Vec<NodeState> = state.nodes_of(role).cloned().collect();
+            // What is off or gone goes first: it is missed least, and a dead member of etcd counts against the majority.
+            there.sort_by_key(|node| !runs(&view, &node.name));
             for node in there.iter().skip(count).rev() {
                 remove(work, &state, node).await?;
             }
@@ -474,11 +483,13 @@ fn add(work: &Work, role: Role, count: usize) -> anyhow::Result<()> {
 /// Takes a node out: drained, off etcd's member list, its Kubernetes object removed, the others told, then its machine.
 async fn remove(work: &Work, state: &ClusterState, node: &NodeState) -> anyhow::Result<()> {
     work.say(&format!("removing {}", node.name));
-    let client = api_client(work, state)?.try_node(&node.address.to_string())?;
-    let request = pb::ResetRequest { graceful: true, reboot: false, ..pb::ResetRequest::default() };
-    match client.machine().reset(request).await {
-        Ok(_) => wait_off(work, &node.name).await?,
-        Err(status) => work.say(&format!("{} does not say goodbye: {}", node.name, status.message())),
+    if runs(&work.lab.show(&work.name)?, &node.name) {
+        let client = api_client(work, state)?.try_node(&node.address.to_string())?;
+        let request = pb::ResetRequest { graceful: true, reboot: false, ..pb::ResetRequest::default() };
+        match client.machine().reset(request).await {
+            Ok(_) => wait_off(work, &node.name).await?,
+            Err(status) => work.say(&format!("{} does not say goodbye: {}", node.name, status.message())),
+        }
     }
     work.lab.remove(&work.name, &node.name)?;
     let left = work.lab.show(&work.name)?.state;
@@ -492,13 +503,16 @@ async fn remove(work: &Work, state: &ClusterState, node: &NodeState) -> anyhow::
     Ok(())
 }
 
+/// Whether a node's machine runs.
+fn runs(view: &ClusterView, name: &str) -> bool {
+    view.nodes.iter().any(|n| n.node.name == name && n.condition == lab::NodeCondition::Running)
+}
+
 /// Waits until the node went off by itself; a node that does not is switched off by the removal.
 async fn wait_off(work: &Work, name: &str) -> anyhow::Result<()> {
     let deadline = Instant::now() + Duration::from_secs(240);
     while Instant::now() < deadline {
-        let view = work.lab.show(&work.name)?;
-        let running = view.nodes.iter().any(|n| n.node.name == name && n.condition == lab::NodeCondition::Running);
-        if !running {
+        if !runs(&work.lab.show(&work.name)?, name) {
             return Ok(());
         }
         sleep(Duration::from_millis(300)).await;

@@ -29,7 +29,7 @@ pub struct Health {
     /// Not there: Kubernetes' own end-to-end tests run from an image that a cluster without a registry does not have.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value_t = false, action = clap::ArgAction::Set)]
     run_e2e: bool,
-    /// Check on a control plane; =false asks each node from here.
+    /// Check on a control plane; =false asks each node from here, through the endpoints.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value_t = true, action = clap::ArgAction::Set)]
     server: bool,
     /// How long to wait for health.

@@ -219,7 +219,7 @@ fn crash_looping(node: &NodeFacts) -> Option<Diagnosis> {
     let pod = node
         .static_pods
         .iter()
-        .find(|pod| pod.name.starts_with("kube-apiserver") && !pod.ready && (pod.waiting == "CrashLoopBackOff" || pod.restarts >= 3))?;
+        .find(|pod| pod.name.starts_with("kube-apiserver") && pod.crash_loops())?;
     Some(Diagnosis::new(
         Cause::ApiServerCrashLooping,
         Some(node),

@@ -490,7 +490,7 @@ fn static_pods(node: &NodeFacts, ready: bool) -> Option<Finding> {
             continue;
         };
         if ready && !pod.ready {
-            let cause = if component == API_SERVER && (pod.waiting == "CrashLoopBackOff" || pod.restarts >= 3) {
+            let cause = if component == API_SERVER && pod.crash_loops() {
                 Cause::ApiServerCrashLooping
             } else {
                 Cause::Other

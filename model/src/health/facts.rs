@@ -97,7 +97,7 @@ pub struct PodFacts {
     pub ready: bool,
     /// Restarts of its containers, summed.
     pub restarts: u32,
-    /// Why a container waits, such as `CrashLoopBackOff`.
+    /// Why a container does not run, such as `CrashLoopBackOff`.
     pub waiting: String,
 }
 
@@ -198,6 +198,18 @@ pub const MIN_MEMORY_WORKER: u64 = (1024 - 150) << 20;
 pub const MIN_DISK: u64 = 6 << 30;
 /// From this on a clock is wrong: etcd's leases and TLS bear less than they seem to.
 pub const MAX_CLOCK_OFFSET: Duration = Duration::from_secs(2);
+
+impl PodFacts {
+    /// Whether it ends again and again.
+    pub fn crash_loops(&self) -> bool {
+        let again = match self.waiting.as_str() {
+            "CrashLoopBackOff" => true,
+            "Error" => self.restarts >= 1,
+            _ => self.restarts >= 3,
+        };
+        !self.ready && again
+    }
+}
 
 impl ClusterFacts {
     /// The control planes.

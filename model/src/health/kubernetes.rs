@@ -63,7 +63,10 @@ pub fn status(namespace: &str, name: &str, status: &Value) -> PodFacts {
     let containers =
         || ["initContainerStatuses", "containerStatuses"].into_iter().flat_map(|kind| status[kind].as_array().into_iter().flatten());
     let restarts: u64 = containers().filter_map(|c| c["restartCount"].as_u64()).sum();
-    let reason = containers().find_map(|c| c["state"]["waiting"]["reason"].as_str());
+    let failed = |c: &'_ Value| c["state"]["terminated"]["exitCode"].as_i64().is_some_and(|code| code != 0);
+    let reason = containers()
+        .find_map(|c| c["state"]["waiting"]["reason"].as_str())
+        .or_else(|| containers().find(|c| failed(c)).and_then(|c| c["state"]["terminated"]["reason"].as_str()));
     PodFacts {
         namespace: namespace.to_owned(),
         name: name.to_owned(),
@@ -102,6 +105,12 @@ mod tests {
         let pod = &facts.pods[0];
         assert_eq!((pod.app.as_str(), pod.node.as_str(), pod.ready, pod.restarts), ("kube-dns", "w-1", false, 4));
         assert_eq!(pod.waiting, "CrashLoopBackOff");
+    }
+
+    #[test]
+    fn a_container_that_has_just_failed_says_so() {
+        let json = json!({"containerStatuses": [{"restartCount": 1, "state": {"terminated": {"exitCode": 1, "reason": "Error"}}}]});
+        assert_eq!(status("kube-system", "x", &json).waiting, "Error");
     }
 
     #[test]

@@ -205,7 +205,7 @@ impl PodFacts {
         let again = match self.waiting.as_str() {
             "CrashLoopBackOff" => true,
             "Error" => self.restarts >= 1,
-            _ => self.restarts >= 3,
+            _ => self.restarts >= 2,
         };
         !self.ready && again
     }

@@ -30,7 +30,7 @@ build: binaries ## Build the binaries, the Kubernetes payload, the image cache a
 
 .PHONY: cluster
 cluster: build ## Create a cluster of one control plane and one worker, or bring it back to health.
-	@$(ORLOPCTL) cluster create --name $(NAME) --controlplanes $(CONTROLPLANES) --workers $(WORKERS)
+	@$(ORLOPCTL) cluster create --reuse --name $(NAME) --controlplanes $(CONTROLPLANES) --workers $(WORKERS)
 
 .PHONY: destroy
 destroy: ## Destroy the cluster.

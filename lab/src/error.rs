@@ -30,7 +30,7 @@ pub enum Error {
     },
     /// There is a cluster of this name already.
     #[error(
-        "there is a cluster {name:?} already, with {nodes} nodes: use it (cluster show --name {name}), or remove it (cluster destroy --name {name}), or choose another --name"
+        "there is a cluster {name:?} already, with {nodes} nodes: use it (cluster show --name {name}), bring it back to health (cluster create --reuse --name {name}), or remove it (cluster destroy --name {name}), or choose another --name"
     )]
     Exists {
         /// Its name.

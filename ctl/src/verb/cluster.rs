@@ -117,6 +117,13 @@ struct Create {
     /// Patches for workers.
     #[arg(long)]
     config_patch_workers: Vec<String>,
+    /// Start nodes without a configuration: they wait for it in maintenance mode. The configurations are written beside the cluster's
+    /// state, to be given with `apply-config --insecure`.
+    #[arg(long)]
+    skip_injecting_config: bool,
+    /// When the cluster is there already, start its nodes that are off and wait until it is healthy; its shape stays.
+    #[arg(long)]
+    reuse: bool,
     /// Wait until the cluster is healthy.
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     wait: bool,
@@ -226,6 +233,11 @@ fn node_config(bundle: &Bundle, patches: &Patches, state: &ClusterState, node: &
     }
 }
 
+/// Where the configuration of a node is written that starts without one.
+fn skipped(work: &Work, node: &NodeState) -> PathBuf {
+    work.dir().join(format!("{}.yaml", node.name))
+}
+
 fn absolute(path: &Path, what: &str) -> anyhow::Result<PathBuf> {
     path.canonicalize().with_context(|| format!("{what} {}: `make build` makes it, or name another", path.display()))
 }
@@ -250,11 +262,32 @@ impl Create {
             // Kept before the first node starts: a create that is killed goes on with the same secrets.
             files::write_private(&secrets, bundle.encode().as_bytes())?;
             files::write_private(&work.dir().join("patches.json"), &serde_json::to_vec_pretty(&patches)?)?;
-            Ok(node_config(&bundle, &patches, state, node)?)
+            let config = node_config(&bundle, &patches, state, node)?;
+            if !self.skip_injecting_config {
+                return Ok(config);
+            }
+            files::write_private(&skipped(work, node), &config)?;
+            Ok(Vec::new())
         };
-        let state = work.lab.create(&request, &mut config)?;
+        let state = match work.lab.create(&request, &mut config) {
+            // Without a kubeconfig an earlier `create` was ended while its cluster started.
+            Err(lab::Error::Exists { .. }) if self.reuse || !work.kubeconfig().exists() => {
+                work.say("the cluster is there already: starting what is off");
+                work.lab.start(&work.name, &[])?;
+                work.lab.show(&work.name)?.state
+            }
+            made => made?,
+        };
         work.say(&format!("{} nodes run", state.nodes.len()));
         write_talosconfig(work, &bundle, &state)?;
+        if self.skip_injecting_config {
+            work.say("the nodes are in maintenance mode; give each its configuration:");
+            for node in &state.nodes {
+                println!("  orlopctl apply-config --insecure --nodes 127.0.0.1:{} --file {}", node.api_port, skipped(work, node).display());
+            }
+            println!("then: orlopctl cluster scale --name {}", work.name);
+            return Ok(());
+        }
         if !self.wait {
             return Ok(());
         }

@@ -101,6 +101,13 @@ impl Namespaces {
         (self.progress)(line);
     }
 
+    /// The cluster's lock and state; of a cluster that is not there no lock either.
+    fn hold(&self, name: &str) -> Result<(Lock, ClusterState)> {
+        self.load(name)?;
+        let lock = Lock::take(&self.base, name)?;
+        Ok((lock, self.load(name)?))
+    }
+
     fn load(&self, name: &str) -> Result<ClusterState> {
         crate::request::check_name("cluster", name, 40)?;
         match state::load(&self.paths(name), name)? {
@@ -465,8 +472,7 @@ impl Provisioner for Namespaces {
     }
 
     fn add(&self, name: &str, nodes: &[NodeRequest], config: ConfigFor<'_>) -> Result<Vec<NodeState>> {
-        let lock = Lock::take(&self.base, name)?;
-        let mut state = self.load(name)?;
+        let (lock, mut state) = self.hold(name)?;
         let roles: Vec<_> = nodes.iter().map(|node| node.role).collect();
         let refusals = preflight::judge(&Host::look(&self.base), &roles);
         if !refusals.is_empty() {
@@ -488,8 +494,7 @@ impl Provisioner for Namespaces {
     }
 
     fn remove(&self, name: &str, node: &str) -> Result<()> {
-        let lock = Lock::take(&self.base, name)?;
-        let mut state = self.load(name)?;
+        let (lock, mut state) = self.hold(name)?;
         if let Ok(found) = state.node(node).cloned() {
             self.tell(&format!("removing node {node}"));
             self.clear_node(&state, &found)?;
@@ -503,8 +508,7 @@ impl Provisioner for Namespaces {
     }
 
     fn start(&self, name: &str, nodes: &[String]) -> Result<()> {
-        let lock = Lock::take(&self.base, name)?;
-        let mut state = self.load(name)?;
+        let (lock, mut state) = self.hold(name)?;
         let names = Self::names(&state, nodes)?;
         for node in &names {
             if !self.paths(name).node(node).config().exists() {
@@ -518,8 +522,7 @@ impl Provisioner for Namespaces {
     }
 
     fn stop(&self, name: &str, nodes: &[String], grace: Duration) -> Result<()> {
-        let lock = Lock::take(&self.base, name)?;
-        let state = self.load(name)?;
+        let (lock, state) = self.hold(name)?;
         let names = Self::names(&state, nodes)?;
         let running: Vec<_> = names.iter().filter_map(|node| Some((node, state.node(node).ok()?.keeper.as_ref()?.open()?))).collect();
         for (node, keeper) in &running {
@@ -545,10 +548,15 @@ impl Provisioner for Namespaces {
         crate::request::check_name("cluster", name, 40)?;
         let paths = self.paths(name);
         let group = self.group(name)?;
-        if !paths.dir.exists() && !group.exists() {
+        if !self.base.exists() {
             return Err(self.no_cluster(name));
         }
         let lock = Lock::take(&self.base, name)?;
+        if !paths.dir.exists() && !group.exists() {
+            // A `create` that was killed at once leaves a lock of nothing.
+            lock.remove();
+            return Err(self.no_cluster(name));
+        }
         // So that a `create` does not take a half-removed cluster for a half-made one.
         if let Ok(Some(mut state)) = state::load(&paths, name) {
             state.phase = Phase::Destroying;

@@ -1,7 +1,7 @@
 //! A cluster of a story: made, asked, and gone when the story ends.
 
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Child, Command};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -12,6 +12,8 @@ use crate::command::{self, Said, eventually};
 
 /// How long a cluster may take to be made.
 const CREATE: Duration = Duration::from_secs(300);
+/// How long one may take to be destroyed.
+const DESTROY: Duration = Duration::from_secs(120);
 /// How long an ordinary command may take.
 pub const COMMAND: Duration = Duration::from_secs(60);
 
@@ -33,18 +35,29 @@ pub struct Node {
     pub address: String,
     /// Whether it is a control plane.
     pub control_plane: bool,
-    /// The process id of its PID 1 on the host.
+    /// How it is: `running`, `off` and so on.
+    pub condition: String,
+    /// The process id of its PID 1 on the host; 0 when it does not run.
     pub pid: i32,
 }
 
 impl Cluster {
     /// Makes a cluster.
     pub fn create(world: &World, name: &str, control_planes: u32, workers: u32) -> anyhow::Result<Self> {
+        let (cluster, child) = Self::begin(world, name, control_planes, workers)?;
+        command::finish(child, "cluster create", CREATE)?.success().context("cluster create")?;
+        Ok(cluster)
+    }
+
+    /// Begins to make a cluster: the command that does it still runs.
+    pub fn begin(world: &World, name: &str, control_planes: u32, workers: u32) -> anyhow::Result<(Self, Child)> {
         let cluster = Self { name: name.to_owned(), world: world.clone(), finished: false };
         let counts = [control_planes.to_string(), workers.to_string()];
-        let args = ["cluster", "create", "--name", name, "--controlplanes", &counts[0], "--workers", &counts[1]];
-        command::run(&mut cluster.ctl_command(&args), CREATE)?.success().context("cluster create")?;
-        Ok(cluster)
+        let mut command =
+            cluster.ctl_command(&["cluster", "create", "--name", name, "--controlplanes", &counts[0], "--workers", &counts[1]]);
+        command.arg("--root").arg(world.out.join("root.erofs")).arg("--image-cache").arg(world.out.join("image-cache"));
+        let child = command::start(&mut command)?;
+        Ok((cluster, child))
     }
 
     /// The directory of its state.
@@ -52,7 +65,8 @@ impl Cluster {
         self.world.state.join(&self.name)
     }
 
-    fn ctl_command(&self, args: &[&str]) -> Command {
+    /// An orlopctl command for this cluster, not yet started.
+    pub fn ctl_command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.world.ctl);
         command.env("ORLOP_STATE", &self.world.state).env("TALOSCONFIG", self.directory().join("talosconfig"));
         command.env("KUBECONFIG", self.directory().join("kubeconfig")).args(args);
@@ -111,7 +125,8 @@ impl Cluster {
                 name: text(n, "name")?,
                 address: text(n, "address")?,
                 control_plane: text(n, "type")? == "controlplane",
-                pid: n["pid"].as_i64().and_then(|p| i32::try_from(p).ok()).context("cluster show: no pid")?,
+                condition: text(n, "condition")?,
+                pid: n["pid"].as_i64().map_or(Ok(0), i32::try_from)?,
             })
         };
         nodes.iter().map(node).collect()
@@ -141,10 +156,21 @@ impl Cluster {
         })
     }
 
+    /// Destroys what there is of it, however that ends.
+    pub fn destroy_whatever(mut self) -> anyhow::Result<Said> {
+        self.finished = true;
+        command::run(&mut self.ctl_command(&["cluster", "destroy", "--name", &self.name]), DESTROY)
+    }
+
+    /// Leaves it to somebody else to destroy it.
+    pub fn leave(mut self) {
+        self.finished = true;
+    }
+
     /// Destroys it, and says when that fails.
     pub fn destroy(mut self) -> anyhow::Result<()> {
         self.finished = true;
-        self.ctl_long(&["cluster", "destroy", "--name", &self.name], Duration::from_secs(120)).map(drop)
+        self.ctl_long(&["cluster", "destroy", "--name", &self.name], DESTROY).map(drop)
     }
 }
 
@@ -158,7 +184,7 @@ impl Drop for Cluster {
             return;
         }
         let args = ["cluster", "destroy", "--name", &self.name];
-        if let Err(error) = self.ctl_long(&args, Duration::from_secs(120)) {
+        if let Err(error) = self.ctl_long(&args, DESTROY) {
             println!("  cleaning up: {error:#}");
         }
     }

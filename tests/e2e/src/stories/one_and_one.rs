@@ -96,9 +96,11 @@ fn ask(cluster: &Cluster, nodes: &[Node]) -> anyhow::Result<()> {
 /// A local port that leads to a pod.
 fn forward(cluster: &Cluster) -> anyhow::Result<()> {
     let mut child = command::start(&mut cluster.kubectl_command(&["port-forward", "pod/on-worker", ":8080"]))?;
+    // Kept open: kubectl dies of a closed output when it reports the connection.
+    let mut output = BufReader::new(child.stdout.take().context("no output")?);
     let answer = (|| {
         let mut line = String::new();
-        BufReader::new(child.stdout.take().context("no output")?).read_line(&mut line)?;
+        output.read_line(&mut line)?;
         let port =
             line.split("127.0.0.1:").nth(1).and_then(|rest| rest.split(' ').next()).with_context(|| format!("kubectl said {line:?}"))?;
         let mut stream = TcpStream::connect(("127.0.0.1", port.parse::<u16>()?))?;

@@ -28,7 +28,6 @@ pub(crate) struct Cmd {
     inner: Command,
     log: PathBuf,
     deadline: Duration,
-    nice: bool,
 }
 
 impl Cmd {
@@ -36,7 +35,7 @@ impl Cmd {
     pub(crate) fn new(ctx: &Ctx, label: &str, program: impl AsRef<OsStr>) -> Result<Self> {
         let name = program.as_ref().to_string_lossy().into_owned();
         let log = ctx.cache_dir("logs")?.join(format!("{}.log", label.replace(['/', ' '], "-")));
-        Ok(Self { name, inner: Command::new(program), log, deadline: Duration::from_secs(120), nice: false })
+        Ok(Self { name, inner: Command::new(program), log, deadline: Duration::from_secs(120) })
     }
 
     /// Arguments, environment, directory: as of [`Command`].
@@ -63,9 +62,11 @@ impl Cmd {
     }
 
     /// Runs behind other work of the machine: a build should not make it unusable.
-    pub(crate) fn nice(mut self) -> Self {
-        self.nice = true;
-        self
+    pub(crate) fn nice(self) -> Self {
+        // nice(1) is in coreutils, which every Debian has.
+        self.within("nice", |c| {
+            c.args(["-n", "10"]);
+        })
     }
 
     /// Runs to the end.
@@ -162,24 +163,25 @@ impl Cmd {
         fed
     }
 
-    fn spawn(&mut self) -> Result<Child> {
-        if self.nice {
-            // nice(1) is in coreutils, which every Debian has.
-            let mut niced = Command::new("nice");
-            niced.arg("-n").arg("10").arg(self.inner.get_program()).args(self.inner.get_args());
-            for (key, value) in self.inner.get_envs() {
-                match value {
-                    Some(value) => niced.env(key, value),
-                    None => niced.env_remove(key),
-                };
-            }
-            if let Some(dir) = self.inner.get_current_dir() {
-                niced.current_dir(dir);
-            }
-            let log = File::options().append(true).open(&self.log).context("opening the log")?;
-            niced.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-            self.inner = niced;
+    /// Runs by way of another program; `configure` gives it what stands before the program and its arguments.
+    pub(crate) fn within(mut self, program: &str, configure: impl FnOnce(&mut Command)) -> Self {
+        let mut outer = Command::new(program);
+        configure(&mut outer);
+        outer.arg(self.inner.get_program()).args(self.inner.get_args());
+        for (key, value) in self.inner.get_envs() {
+            match value {
+                Some(value) => outer.env(key, value),
+                None => outer.env_remove(key),
+            };
         }
+        if let Some(dir) = self.inner.get_current_dir() {
+            outer.current_dir(dir);
+        }
+        self.inner = outer;
+        self
+    }
+
+    fn spawn(&mut self) -> Result<Child> {
         match self.inner.spawn() {
             Ok(child) => Ok(child),
             Err(error) if error.kind() == ErrorKind::NotFound => {

@@ -4,6 +4,7 @@
 
 use std::{
     fs,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -34,7 +35,8 @@ pub(crate) fn run(ctx: &Ctx, system: Option<&Path>, out: &Path) -> Result<()> {
     fs::create_dir_all(&logs).with_context(|| format!("making {}", logs.display()))?;
     let mut report = Report::new();
     compile::test(ctx, &mut report)?;
-    programs(ctx, &logs, &mut report)?;
+    let out = &out.canonicalize().with_context(|| format!("{} is not there; `make build` makes it", out.display()))?;
+    programs(ctx, out, &logs, &mut report)?;
     if nix::unistd::geteuid().is_root() {
         report.step("prove-images", || prove::run(ctx, system));
     } else {
@@ -47,15 +49,41 @@ pub(crate) fn run(ctx: &Ctx, system: Option<&Path>, out: &Path) -> Result<()> {
 }
 
 /// The test programs of all crates.
-fn programs(ctx: &Ctx, logs: &Path, report: &mut Report) -> Result<()> {
+fn programs(ctx: &Ctx, out: &Path, logs: &Path, report: &mut Report) -> Result<()> {
     let Some(count) = build(ctx, logs.join("build.log"), report)? else {
         return Ok(());
     };
     say(format!("running {count} test programs, then the examples in documentation"));
-    let log = logs.join("cargo.log");
+    let is_root = nix::unistd::geteuid().is_root();
     // Output of tests that pass is wanted too: it says what they left out.
-    let cargo = cargo_test(ctx, "cargo-test", &["--no-fail-fast", "--", "--show-output"])?.log_to(log).deadline(RUN_DEADLINE);
-    follow(cargo, "cargo test", Reader::default(), report, Some(count))
+    let mut args = vec!["--no-fail-fast", "--", "--show-output"];
+    if is_root {
+        args.extend(["--skip", ALONE.1]);
+    }
+    let cargo = cargo_test(ctx, "cargo-test", &args)?.log_to(logs.join("cargo.log")).deadline(RUN_DEADLINE).set(|c| {
+        c.env("ORLOP_TEST_EROFS", out.join("root.erofs"));
+    });
+    follow(cargo, "cargo test", Reader::default(), report, Some(count))?;
+    if is_root { alone(ctx, out, logs, report) } else { Ok(()) }
+}
+
+/// A test that wants the real control plane's ports and a node's address: in a network namespace of its own.
+const ALONE: (&str, &str) = ("real", "the_real_control_plane_takes_it_all");
+
+fn alone(ctx: &Ctx, out: &Path, logs: &Path, report: &mut Report) -> Result<()> {
+    let bin = logs.join("bin");
+    let _ = fs::remove_dir_all(&bin);
+    fs::create_dir_all(&bin).with_context(|| format!("making {}", bin.display()))?;
+    // In _out/bin they stand under the names they are called by.
+    for (name, called) in [("etcd", "etcdctl"), ("orlop-kubernetes", "kubectl")] {
+        symlink(out.join("bin").join(called), bin.join(name)).with_context(|| format!("linking {name}"))?;
+    }
+    let cargo = cargo_test(ctx, "cargo-test-alone", &["--test", ALONE.0, "--", "--show-output", ALONE.1])?;
+    let cargo = cargo.log_to(logs.join("alone.log")).deadline(RUN_DEADLINE).within("unshare", |c| {
+        const SETUP: &str = "ip link set lo up && ip address add 10.5.0.2/32 dev lo && exec \"$0\" \"$@\"";
+        c.env("ORLOP_KUBE_BIN", &bin).args(["--net", "--", "sh", "-c", SETUP]);
+    });
+    follow(cargo, "cargo test", Reader::default(), report, Some(0))
 }
 
 /// Builds the test programs; how many there are, or `None` when that fails.

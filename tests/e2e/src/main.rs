@@ -7,6 +7,7 @@ mod command;
 mod host;
 mod process;
 mod stories;
+mod vdso;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -37,6 +38,8 @@ pub struct World {
     pub ctl: PathBuf,
     /// `kubectl`.
     pub kubectl: PathBuf,
+    /// What was built: images and tools.
+    pub out: PathBuf,
     /// Where clusters keep their state.
     pub state: PathBuf,
     /// Keep clusters of failed stories.
@@ -63,7 +66,7 @@ pub struct Story {
 fn world(args: &Args) -> anyhow::Result<World> {
     let out = args.out.canonicalize().map_err(|e| anyhow::anyhow!("{}: {e}; `make build` makes it", args.out.display()))?;
     let state = std::env::temp_dir().join(format!("orlop-e2e-{}", std::process::id()));
-    Ok(World { ctl: out.join("bin/orlopctl"), kubectl: out.join("bin/kubectl"), state, keep: args.keep })
+    Ok(World { ctl: out.join("bin/orlopctl"), kubectl: out.join("bin/kubectl"), out, state, keep: args.keep })
 }
 
 fn main() -> ExitCode {

@@ -1,11 +1,19 @@
 //! The stories, in the order they run.
 
+mod create_killed;
+mod faults;
 mod kills;
+mod lifecycle;
 mod one_and_one;
 
 use crate::Story;
 
 /// All stories.
 pub fn all() -> Vec<Story> {
-    vec![Story { name: "cluster/one-and-one", run: one_and_one::story }]
+    vec![
+        Story { name: "cluster/create-killed", run: create_killed::story },
+        Story { name: "cluster/one-and-one", run: one_and_one::story },
+        Story { name: "cluster/faults", run: faults::story },
+        Story { name: "node/lifecycle", run: lifecycle::story },
+    ]
 }

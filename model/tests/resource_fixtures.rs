@@ -16,7 +16,7 @@ fn outside(variable: &str, default: &str, file: &str) -> Option<String> {
     let path = directory.join(file);
     let text = std::fs::read_to_string(&path).ok();
     if text.is_none() {
-        eprintln!("SKIP: {} is not there; set {variable} to the directory that has {file}", path.display());
+        eprintln!("skipped: {} is not there; set {variable} to the directory that has {file}", path.display());
     }
     text
 }

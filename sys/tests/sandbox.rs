@@ -75,7 +75,7 @@ fn subject() {
     if root {
         sandbox = sandbox.user(65534, 65534);
     } else {
-        println!("not as root: the change of user and of the mount namespace are left out");
+        println!("skipped: not root: the change of user and of the mount namespace are left out");
     }
     let report = sandbox.enter().expect("to enter");
 

@@ -498,7 +498,12 @@ impl<T: FieldType> FieldType for BTreeMap<String, T> {
 /// Declares a section: the struct with its decoder, encoder and key table. A line is
 /// `"yamlKey" field: Type [flags] = "what it means";`, flags being methods of [`Field`].
 macro_rules! section {
-    ($( $(#[doc = $doc:literal])* pub struct $name:ident { $( $key:literal $field:ident : $ty:ty $([ $($flag:ident $(( $($arg:expr),* ))?),* ])? = $fdoc:literal; )* } )*) => { $(
+    ($(
+        $(#[doc = $doc:literal])*
+        pub struct $name:ident {
+            $( $key:literal $field:ident : $ty:ty $([ $($flag:ident $(( $($arg:expr),* ))?),* ])? = $fdoc:literal; )*
+        }
+    )*) => { $(
         $(#[doc = $doc])*
         #[derive(Debug, Clone, PartialEq, Default)]
         pub struct $name { $( #[doc = $fdoc] pub $field: $ty, )* }
@@ -522,7 +527,8 @@ macro_rules! section {
         }
 
         impl $crate::config::schema::FieldType for $name {
-            const SHAPE: $crate::config::schema::Shape = $crate::config::schema::Shape::Section(<Self as $crate::config::schema::Section>::INFO);
+            const SHAPE: $crate::config::schema::Shape =
+                $crate::config::schema::Shape::Section(<Self as $crate::config::schema::Section>::INFO);
             fn decode(node: &$crate::config::tree::Node, cx: &mut $crate::config::schema::Cx) -> Option<Self> {
                 $crate::config::schema::decode_section(node, cx)
             }
@@ -536,7 +542,10 @@ macro_rules! section {
 
 /// Declares a choice of words.
 macro_rules! choice {
-    ($( $(#[doc = $doc:literal])* pub enum $name:ident { $( $word:literal $variant:ident $( alias $alias:literal )* = $vdoc:literal; )* } )*) => { $(
+    ($(
+        $(#[doc = $doc:literal])*
+        pub enum $name:ident { $( $word:literal $variant:ident $( alias $alias:literal )* = $vdoc:literal; )* }
+    )*) => { $(
         $(#[doc = $doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
         pub enum $name { $( #[doc = $vdoc] $variant, )* }

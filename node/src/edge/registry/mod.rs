@@ -66,7 +66,10 @@ async fn connection(stream: TcpStream, layout: Arc<Layout>) {
     }
     let service = service_fn(move |request: Request<Incoming>| {
         let layout = layout.clone();
-        async move { Ok::<_, Infallible>(respond(request.method().clone(), request.uri().clone(), request.headers().clone(), layout).await) }
+        async move {
+            let (method, uri, headers) = (request.method().clone(), request.uri().clone(), request.headers().clone());
+            Ok::<_, Infallible>(respond(method, uri, headers, layout).await)
+        }
     });
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())

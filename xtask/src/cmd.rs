@@ -354,4 +354,22 @@ mod tests {
         assert_eq!(lines[..2], ["one", "two"]);
         assert!(start.elapsed() < Duration::from_secs(4));
     }
+
+    #[test]
+    fn a_program_runs_by_way_of_another_with_its_own_environment() {
+        let (_dir, ctx) = ctx();
+        let cmd = Cmd::new(&ctx, "t", "sh").unwrap().set(|c| {
+            c.env("INNER", "in").args(["-c", "echo $INNER $OUTER $0 $1", "a"]);
+        });
+        let cmd = cmd.within("env", |c| {
+            c.arg("OUTER=out");
+        });
+        let text = cmd
+            .set(|c| {
+                c.arg("b");
+            })
+            .output()
+            .unwrap();
+        assert_eq!(text, "in out a b\n");
+    }
 }

@@ -39,26 +39,45 @@ enum Verb {
     Config(verb::config::Config),
     #[command(alias = "c")]
     Containers(verb::containers::Containers),
+    #[command(alias = "cp")]
+    Copy(verb::copy::Copy),
     Dmesg(verb::dmesg::Dmesg),
+    Edit(verb::edit::Edit),
     Etcd(verb::etcd::Etcd),
+    Events(verb::events::Events),
     Forget(verb::forget::Forget),
     Gen(verb::r#gen::Gen),
     #[command(alias = "g")]
     Get(verb::get::Get),
     Health(verb::health::Health),
+    Inspect(verb::inspect::Inspect),
     Kubeconfig(verb::kubeconfig::Kubeconfig),
+    #[command(alias = "ls")]
+    List(verb::list::List),
     Logs(verb::logs::Logs),
+    #[command(name = "machineconfig", alias = "mc")]
+    MachineConfig(verb::machineconfig::MachineConfig),
     #[command(aliases = ["m", "free"])]
     Memory(verb::memory::Memory),
+    Meta(verb::meta::Meta),
+    #[command(alias = "mount")]
+    Mounts(verb::mounts::Mounts),
+    Patch(verb::patch::Patch),
     #[command(aliases = ["p", "ps"])]
     Processes(verb::processes::Processes),
+    #[command(alias = "cat")]
+    Read(verb::read::Read),
     Reboot(verb::lifecycle::Reboot),
     Reset(verb::lifecycle::Reset),
+    Rollback(verb::rollback::Rollback),
     #[command(alias = "services")]
     Service(verb::service::Service),
     Shutdown(verb::lifecycle::Shutdown),
     Stats(verb::stats::Stats),
     Time(verb::time::Time),
+    Upgrade(verb::upgrade::Upgrade),
+    #[command(alias = "du")]
+    Usage(verb::usage::Usage),
     Validate(verb::validate::Validate),
     Version(verb::version::Version),
 }
@@ -78,6 +97,7 @@ fn run_local(verb: Verb, global: &Global) -> Result<anyhow::Result<()>, Verb> {
         }
         Verb::Config(verb) => Ok(verb.run(global)),
         Verb::Gen(verb) => Ok(verb.run()),
+        Verb::MachineConfig(verb) => Ok(verb.run()),
         Verb::Validate(verb) => Ok(verb.run()),
         Verb::Version(verb) if verb.is_local() => {
             verb.print_client();
@@ -96,23 +116,35 @@ async fn run(verb: Verb, global: Global) -> anyhow::Result<()> {
         Verb::ApplyConfig(verb) => verb.run(&session).await,
         Verb::Bootstrap(verb) => verb.run(&session).await,
         Verb::Containers(verb) => verb.run(&session).await,
+        Verb::Copy(verb) => verb.run(&session).await,
         Verb::Dmesg(verb) => verb.run(&session).await,
+        Verb::Edit(verb) => verb.run(&session).await,
         Verb::Etcd(verb) => verb.run(&session).await,
+        Verb::Events(verb) => verb.run(&session).await,
         Verb::Forget(verb) => verb.run(&session).await,
         Verb::Get(verb) => verb.run(&session).await,
         Verb::Health(verb) => verb.run(&session).await,
+        Verb::Inspect(verb) => verb.run(&session).await,
         Verb::Kubeconfig(verb) => verb.run(&session).await,
+        Verb::List(verb) => verb.run(&session).await,
         Verb::Logs(verb) => verb.run(&session).await,
         Verb::Memory(verb) => verb.run(&session).await,
+        Verb::Meta(verb) => verb.run(&session).await,
+        Verb::Mounts(verb) => verb.run(&session).await,
+        Verb::Patch(verb) => verb.run(&session).await,
         Verb::Processes(verb) => verb.run(&session).await,
+        Verb::Read(verb) => verb.run(&session).await,
         Verb::Reboot(verb) => verb.run(&session).await,
         Verb::Reset(verb) => verb.run(&session).await,
+        Verb::Rollback(verb) => verb.run(&session).await,
         Verb::Service(verb) => verb.run(&session).await,
         Verb::Shutdown(verb) => verb.run(&session).await,
         Verb::Stats(verb) => verb.run(&session).await,
         Verb::Time(verb) => verb.run(&session).await,
+        Verb::Upgrade(verb) => verb.run(&session).await,
+        Verb::Usage(verb) => verb.run(&session).await,
         Verb::Version(verb) => verb.run(&session).await,
-        Verb::Cluster(_) | Verb::Completion(_) | Verb::Config(_) | Verb::Gen(_) | Verb::Validate(_) => Ok(()),
+        Verb::Cluster(_) | Verb::Completion(_) | Verb::Config(_) | Verb::Gen(_) | Verb::MachineConfig(_) | Verb::Validate(_) => Ok(()),
     }
 }
 
@@ -122,6 +154,10 @@ fn main() -> ExitCode {
         return code;
     }
     let cli = Cli::parse();
+    // A reader that has seen enough (`… | head`) ends a verb that prints. It must not end the making of a cluster half-way.
+    if !matches!(cli.verb, Verb::Cluster(_)) {
+        let _ = sys::signals::restore(sys::Signal::SIGPIPE);
+    }
     let result = run_local(cli.verb, &cli.global).unwrap_or_else(|verb| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(run(verb, cli.global))
@@ -129,8 +165,28 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {:#}", session::explain(error));
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn no_verb_has_two_flags_of_one_name() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn validate_has_its_own_c() {
+        let cli = Cli::try_parse_from(["orlopctl", "validate", "-c", "a.yaml", "-m", "metal"]).unwrap();
+        assert!(matches!(cli.verb, Verb::Validate(_)) && cli.global.cluster.is_none());
+        let cli = Cli::try_parse_from(["orlopctl", "version", "-c", "demo"]).unwrap();
+        assert_eq!(cli.global.cluster.as_deref(), Some("demo"));
     }
 }

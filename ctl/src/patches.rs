@@ -1,8 +1,8 @@
 //! Patches as flags: inline text, `@file`, or a path; and problems of configuration files, shown where they are.
 
 use anyhow::bail;
-use model::config::Problems;
-use model::config::patch::{Argument, Patch, argument};
+use model::config::patch::{Argument, Patch, apply, argument};
+use model::config::{Config, Problems};
 
 use crate::session::read_file;
 
@@ -25,4 +25,16 @@ fn one(index: usize, text: &str) -> anyhow::Result<Patch> {
 /// The problems with the lines they are in.
 pub fn show(problems: &Problems, name: &str, bytes: &[u8]) -> String {
     problems.render(&[(name, &String::from_utf8_lossy(bytes))])
+}
+
+/// A configuration with patches applied; `name` says in problems where it is from.
+pub fn patched(config: &[u8], name: &str, patches: &[Patch]) -> anyhow::Result<Vec<u8>> {
+    let loaded = match Config::load(config) {
+        Ok(loaded) => loaded,
+        Err(problems) => bail!("{}", show(&problems, name, config)),
+    };
+    match apply(&loaded.text, patches) {
+        Ok(patched) => Ok(patched.encode().into_bytes()),
+        Err(problems) => bail!("{problems}"),
+    }
 }

@@ -173,7 +173,7 @@ impl<T> Collected<T> {
 }
 
 /// A gRPC failure in words: its message, and what its code means when the message is empty.
-fn explain(error: anyhow::Error) -> anyhow::Error {
+pub fn explain(error: anyhow::Error) -> anyhow::Error {
     match error.downcast::<tonic::Status>() {
         Ok(status) if status.message().is_empty() => anyhow::anyhow!("{}", status.code().description()),
         Ok(status) => anyhow::anyhow!("{} ({:?})", status.message(), status.code()),

@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use api::machine as pb;
 use clap::{Args, ValueEnum};
-use model::config::{Config, patch};
 use pb::apply_configuration_request::Mode as Wire;
 
 use crate::patches;
-use crate::session::{Session, read_file};
+use crate::session::{Node, Session, read_file};
 
+/// When a configuration takes effect, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Mode {
+pub enum Mode {
     Auto,
     NoReboot,
     Staged,
@@ -28,12 +28,19 @@ pub struct ApplyConfig {
     /// Patches applied before sending: text, @FILE or FILE.
     #[arg(long, short = 'p')]
     config_patch: Vec<String>,
-    /// Only report what would change.
-    #[arg(long)]
-    dry_run: bool,
     /// Talk to a node in maintenance mode.
     #[arg(long, short)]
     insecure: bool,
+    #[command(flatten)]
+    how: How,
+}
+
+/// How a configuration is applied, whoever made it.
+#[derive(Debug, Args)]
+pub struct How {
+    /// Only report what would change.
+    #[arg(long)]
+    dry_run: bool,
     /// How to apply.
     #[arg(long, short, value_enum, default_value = "auto")]
     mode: Mode,
@@ -42,11 +49,9 @@ pub struct ApplyConfig {
     timeout: Duration,
 }
 
-impl ApplyConfig {
-    /// Applies to each node.
-    pub async fn run(self, session: &Session) -> anyhow::Result<()> {
-        let path = self.file.as_deref().context("give the configuration with --file FILE")?;
-        let data = self.patched(read_file(path)?, path)?;
+impl How {
+    /// Applies to one node and prints what it says.
+    pub async fn apply(&self, node: &Node, data: Vec<u8>) -> anyhow::Result<()> {
         let mode = match self.mode {
             Mode::Auto => Wire::Auto,
             Mode::NoReboot => Wire::NoReboot,
@@ -60,16 +65,21 @@ impl ApplyConfig {
             dry_run: self.dry_run,
             try_mode_timeout: (self.mode == Mode::Try).then_some(prost_types::Duration { seconds, nanos: 0 }),
         };
-        session
-            .each(self.insecure, async |node| {
-                let answer = node.client.machine().apply_configuration(request.clone()).await?.into_inner();
-                for message in answer.messages {
-                    message.warnings.iter().for_each(|w| eprintln!("{}: warning: {w}", node.name));
-                    println!("{}: {}", node.name, if message.mode_details.is_empty() { "applied" } else { &message.mode_details });
-                }
-                Ok(())
-            })
-            .await
+        let answer = node.client.machine().apply_configuration(request).await?.into_inner();
+        for message in answer.messages {
+            message.warnings.iter().for_each(|w| eprintln!("{}: warning: {w}", node.name));
+            println!("{}: {}", node.name, if message.mode_details.is_empty() { "applied" } else { &message.mode_details });
+        }
+        Ok(())
+    }
+}
+
+impl ApplyConfig {
+    /// Applies to each node.
+    pub async fn run(self, session: &Session) -> anyhow::Result<()> {
+        let path = self.file.as_deref().context("give the configuration with --file FILE")?;
+        let data = self.patched(read_file(path)?, path)?;
+        session.each(self.insecure, async |node| self.how.apply(&node, data.clone()).await).await
     }
 
     fn patched(&self, bytes: Vec<u8>, path: &str) -> anyhow::Result<Vec<u8>> {
@@ -77,13 +87,6 @@ impl ApplyConfig {
             // The node checks it, and keeps the bytes as they are.
             return Ok(bytes);
         }
-        let loaded = match Config::load(&bytes) {
-            Ok(loaded) => loaded,
-            Err(problems) => bail!("{}", patches::show(&problems, path, &bytes)),
-        };
-        match patch::apply(&loaded.text, &patches::read(&self.config_patch)?) {
-            Ok(config) => Ok(config.encode().into_bytes()),
-            Err(problems) => bail!("{problems}"),
-        }
+        patches::patched(&bytes, path, &patches::read(&self.config_patch)?)
     }
 }

@@ -94,7 +94,13 @@ pub struct GenConfig {
     #[arg(long, short)]
     output: Option<String>,
     /// What to generate.
-    #[arg(long, short = 't', value_enum, value_delimiter = ',', default_values_t = [OutputType::ControlPlane, OutputType::Worker, OutputType::ClientConfig])]
+    #[arg(
+        long,
+        short = 't',
+        value_enum,
+        value_delimiter = ',',
+        default_values_t = [OutputType::ControlPlane, OutputType::Worker, OutputType::ClientConfig]
+    )]
     output_types: Vec<OutputType>,
     /// Registry mirrors, REGISTRY=URL.
     #[arg(long)]
@@ -222,7 +228,8 @@ impl GenConfig {
         }
     }
 
-    fn run(&self, force: bool) -> anyhow::Result<()> {
+    /// Generates and writes them.
+    pub fn run(&self, force: bool) -> anyhow::Result<()> {
         let options = self.options()?;
         let bundle = match &self.with_secrets {
             None => new_bundle(false)?,

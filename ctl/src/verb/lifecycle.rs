@@ -106,8 +106,9 @@ impl Shutdown {
     pub async fn run(self, session: &Session) -> anyhow::Result<()> {
         session
             .each(false, async |node| {
+                let before = boot_id(&node).await?;
                 node.client.machine().shutdown(pb::ShutdownRequest { force: self.force }).await?;
-                self.wait.until_gone(&node).await
+                self.wait.until_gone(&node, &before).await
             })
             .await
     }
@@ -132,8 +133,9 @@ impl Reset {
         };
         session
             .each(false, async |node| {
+                let before = boot_id(&node).await?;
                 node.client.machine().reset(request.clone()).await?;
-                self.wait.until_gone(&node).await
+                self.wait.until_gone(&node, &before).await
             })
             .await
     }
@@ -166,7 +168,9 @@ impl Wait {
         Ok(())
     }
 
-    async fn until_gone(&self, node: &Node) -> anyhow::Result<()> {
+    /// Waits until the boot before is over: the node is down, or up again already. A node without its state comes back as another one,
+    /// which does not know us any more.
+    async fn until_gone(&self, node: &Node, before: &str) -> anyhow::Result<()> {
         if !self.wait {
             return Ok(());
         }
@@ -184,6 +188,10 @@ impl Wait {
                 );
             }
             match timeout(LOOK, boot_id(node)).await {
+                Ok(Ok(now)) if now != before => {
+                    eprintln!("{}: started again", node.name);
+                    return Ok(());
+                }
                 Ok(Ok(_)) => *misses = 0,
                 _ => *misses += 1,
             }

@@ -23,6 +23,9 @@ pub struct Validate {
     /// What kind of machine it is for.
     #[arg(long, short, value_enum)]
     mode: Target,
+    /// Leaves `-c` to this verb: elsewhere it is the short form of the flag of this name.
+    #[arg(long = "cluster", id = "cluster", hide = true)]
+    _cluster: Option<String>,
     /// Treat warnings as errors.
     #[arg(long)]
     strict: bool,

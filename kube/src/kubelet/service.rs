@@ -31,7 +31,14 @@ const READ_ONLY: [&str; 5] = ["/etc/hosts", "/etc/machine-id", "/etc/os-release"
 ///
 /// A kubelet that has yet to ask for its certificate (`first_contact`) starts when there is an API to ask: one that
 /// asks in vain asks again after 2, 4, 8 seconds, while the cluster is waiting for it.
-pub fn service(image: &str, args: Vec<String>, extra_mounts: Vec<Mount>, oom_score: bool, revision: String, first_contact: bool) -> ServiceSpec {
+pub fn service(
+    image: &str,
+    args: Vec<String>,
+    extra_mounts: Vec<Mount>,
+    oom_score: bool,
+    revision: String,
+    first_contact: bool,
+) -> ServiceSpec {
     let mut command = vec!["/usr/local/bin/kubelet".to_owned()];
     command.extend(args);
     let mut mounts: Vec<Mount> = SHARED

@@ -204,16 +204,21 @@ mod tests {
     #[test]
     fn failed_targets_are_checked_sooner_and_backed_off() {
         let mut table = Table::default();
-        table.replace(&targets("a"), T0);
-        let a = &targets("a")[0];
-        assert_eq!(table.take_due(T0).len(), 1, "an unknown target is checked at once");
+        table.replace(&targets("ab"), T0);
+        let (a, b) = (&targets("ab")[0], &targets("ab")[1]);
+        assert_eq!(table.take_due(T0).len(), 2, "an unknown target is checked at once");
         assert!(table.take_due(T0).is_empty(), "and not twice");
-        let mut waits = Vec::new();
-        for _ in 0..6 {
-            table.report(a, false, T0);
-            waits.push(table.next_due().unwrap().as_secs());
-        }
-        assert_eq!(waits, [1, 2, 4, 8, 8, 8]);
+        let waits = |table: &mut Table| -> Vec<u64> {
+            let fail = |_| {
+                table.report(a, false, T0);
+                table.next_due().unwrap().as_secs()
+            };
+            (0..6).map(fail).collect()
+        };
+        assert_eq!(waits(&mut table), [1, 1, 1, 1, 1, 1], "with none up somebody waits for the first one");
+        table.report(a, true, T0);
+        table.report(b, true, T0);
+        assert_eq!(waits(&mut table), [1, 2, 4, 8, 8, 8]);
         table.report(a, true, T0);
         assert_eq!(table.next_due(), Some(CHECK_UP));
         table.suspect(a, Duration::from_secs(3));

@@ -38,13 +38,20 @@ pub fn story(world: &World) -> anyhow::Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// Kills `machined` of these nodes at random moments for as long as `during` takes; how often it did is the second value.
+/// How often `machined` of a node is killed at most while it starts or ends: more than it takes to be at every step once, and
+/// fewer than would keep it from ever taking one.
+const MOST: u32 = 12;
+
+/// Kills `machined` of these nodes at random moments while `during` goes on; how often it did is the second value.
 fn under_fire<T>(cluster: &Cluster, of: impl Fn(&Node) -> bool + Sync, during: impl FnOnce() -> T) -> (T, u32) {
     let (over, kills) = (AtomicBool::new(false), AtomicU32::new(0));
     let result = thread::scope(|scope| {
         scope.spawn(|| {
-            while !over.load(Ordering::Relaxed) {
-                sleep(Duration::from_millis(rand::random_range(50..1200)));
+            for _ in 0..MOST {
+                sleep(Duration::from_millis(rand::random_range(50..2000)));
+                if over.load(Ordering::Relaxed) {
+                    break;
+                }
                 for node in cluster.nodes().unwrap_or_default().iter().filter(|n| n.pid > 0 && of(n)) {
                     let machined = process::of_node(node.pid).into_iter().find(|p| p.name == "machined");
                     if machined.is_some_and(|m| m.signal(Signal::SIGKILL).is_ok()) {

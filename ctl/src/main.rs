@@ -12,6 +12,7 @@ mod session;
 mod table;
 mod verb;
 
+use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -148,22 +149,32 @@ async fn run(verb: Verb, global: Global) -> anyhow::Result<()> {
     }
 }
 
+/// A reader of the standard output that has seen enough (`… | head`) ends the program, without a panic's words. Not by SIGPIPE: that
+/// would end it for the broken connection of a node too.
+fn end_when_nobody_reads() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if info.payload_as_str().is_some_and(|text| text.starts_with("failed printing to stdout: Broken pipe")) {
+            std::process::exit(0);
+        }
+        usual(info);
+    }));
+}
+
 fn main() -> ExitCode {
     // A keeper of a local cluster's node is this same program; it must not touch what a verb sets up.
     if let Some(code) = lab::applet(std::env::args_os()) {
         return code;
     }
+    end_when_nobody_reads();
     let cli = Cli::parse();
-    // A reader that has seen enough (`… | head`) ends a verb that prints. It must not end the making of a cluster half-way.
-    if !matches!(cli.verb, Verb::Cluster(_)) {
-        let _ = sys::signals::restore(sys::Signal::SIGPIPE);
-    }
     let result = run_local(cli.verb, &cli.global).unwrap_or_else(|verb| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(run(verb, cli.global))
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {:#}", session::explain(error));
             ExitCode::FAILURE

@@ -46,9 +46,3 @@ pub fn ignore(signal: Signal) -> Result<()> {
     // SAFETY: SIG_IGN installs no handler, so no code of ours can run at an unexpected point.
     unsafe { nix::sys::signal::signal(signal, nix::sys::signal::SigHandler::SigIgn) }.map(drop).during(|| format!("ignore {signal}"))
 }
-
-/// Lets `signal` do what it does by default.
-pub fn restore(signal: Signal) -> Result<()> {
-    // SAFETY: SIG_DFL installs no handler, so no code of ours can run at an unexpected point.
-    unsafe { nix::sys::signal::signal(signal, nix::sys::signal::SigHandler::SigDfl) }.map(drop).during(|| format!("restore {signal}"))
-}

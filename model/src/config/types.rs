@@ -1,6 +1,7 @@
 //! The scalar types of configuration keys: how their text is checked, read and written.
 
 mod any;
+pub(super) mod pem;
 mod text;
 mod time;
 

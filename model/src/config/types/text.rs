@@ -63,7 +63,7 @@ text_forms! {
     /// A CEL expression. Its syntax is checked for balanced brackets and quotes only; the evaluator reports the rest.
     Cel, "a CEL expression", check_cel;
     /// Text of one or more PEM blocks.
-    Pem, "a PEM block (-----BEGIN …-----)", |t| if t.contains("-----BEGIN ") && t.contains("-----END ") { Ok(()) } else { Err(String::new()) };
+    Pem, "a PEM block (-----BEGIN …-----)", |t| super::pem::check(t, "");
     /// A size in bytes with an optional unit; negative means to leave that much free.
     Size, "a size such as 10GiB, 500MB or 1048576", |t| parse_size(t).map(|_| ());
     /// A size, or a percentage of the whole.

@@ -7,7 +7,7 @@ use crate::config::docs::kube::ExtraArgs;
 use crate::config::legacy::devices::{Bond, Device, Network};
 use crate::config::legacy::root::{Cluster, CniName, Install, LegacyEncryption, Machine, Root};
 use crate::config::machine::MachineType;
-use crate::config::types::Url;
+use crate::config::types::{Url, pem};
 
 /// Roles that pods may be given.
 pub(super) const ROLES: [&str; 6] = ["os:admin", "os:operator", "os:reader", "os:etcd:backup", "os:meta:writer", "os:image:verifier"];
@@ -55,6 +55,7 @@ pub(super) fn check(root: &Root, mode: Mode, report: &mut Report<'_>) {
         report.warning("machine.type", if machine.type_.is_empty() { "nothing" } else { "`join`" }, "`worker`, which is what it means");
     }
     authorities(machine, cluster, machine_type, report);
+    pem_rules(machine, cluster, report);
     machine_rules(machine, mode, report);
     if let Some(network) = &machine.network {
         network_rules(network, machine_type, report);
@@ -87,6 +88,31 @@ fn authorities(machine: &Machine, cluster: &Cluster, machine_type: MachineType, 
         "no key",
     );
     report.require(cluster.etcd.is_none(), "cluster.etcd", "settings of etcd on a worker", "this section on control planes only");
+}
+
+/// Certificates and keys are at least whole.
+fn pem_rules(machine: &Machine, cluster: &Cluster, report: &mut Report<'_>) {
+    let mut check = |path: String, text: &str, label: &str, what: &str| {
+        if let (false, Err(found)) = (text.is_empty(), pem::check_base64(text, label)) {
+            report.error(path, found, format!("{what}, PEM in base64, whole"));
+        }
+    };
+    let pairs = [
+        ("machine.ca", machine.ca.as_ref()),
+        ("cluster.ca", cluster.ca.as_ref()),
+        ("cluster.aggregatorCA", cluster.aggregator_ca.as_ref()),
+        ("cluster.etcd.ca", cluster.etcd.as_ref().and_then(|e| e.ca.as_ref())),
+    ];
+    for (path, pair) in pairs.into_iter().filter_map(|(path, pair)| Some((path, pair?))) {
+        check(format!("{path}.crt"), &pair.crt, "CERTIFICATE", "a certificate");
+        check(format!("{path}.key"), pair.key.expose(), "PRIVATE KEY", "a private key");
+    }
+    for (path, list) in [("machine.acceptedCAs", &machine.accepted_cas), ("cluster.acceptedCAs", &cluster.accepted_cas)] {
+        list.iter().enumerate().for_each(|(i, cert)| check(format!("{path}[{i}].crt"), &cert.crt, "CERTIFICATE", "a certificate"));
+    }
+    if let Some(account) = &cluster.service_account {
+        check("cluster.serviceAccount.key".into(), account.key.expose(), "PRIVATE KEY", "a private key");
+    }
 }
 
 fn machine_rules(machine: &Machine, mode: Mode, report: &mut Report<'_>) {

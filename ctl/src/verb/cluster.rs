@@ -1,5 +1,6 @@
 //! `cluster`: local clusters of real nodes.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -10,10 +11,10 @@ use api::machine as pb;
 use clap::{Args, Subcommand, ValueEnum};
 use lab::namespaces::Namespaces;
 use lab::{ClusterState, ClusterView, NodeRequest, NodeState, Provisioner as _, Request, Role};
-use model::config::MachineType;
 use model::config::generate::{Options, generate_patched};
 use model::config::secrets::Bundle;
 use model::config::types::Url;
+use model::config::{MachineType, Mode, Options as Strictness};
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -219,18 +220,33 @@ struct Patches {
 
 /// The configuration of a node.
 fn node_config(bundle: &Bundle, patches: &Patches, state: &ClusterState, node: &NodeState) -> anyhow::Result<Vec<u8>> {
-    let endpoint = Url::new(state.endpoint()).map_err(|e| anyhow::anyhow!("{e}"))?;
-    let mut options = Options::new(&state.name, endpoint);
-    options.additional_sans = vec!["127.0.0.1".into(), state.gateway.to_string()];
-    let (machine_type, own) = match node.role {
+    config_of(bundle, patches, (&state.name, state.endpoint(), state.gateway), node.role)
+}
+
+/// The configuration of nodes of a role, in the cluster of this name, endpoint and gateway. What a node would refuse is refused here.
+fn config_of(
+    bundle: &Bundle,
+    patches: &Patches,
+    (name, endpoint, gateway): (&str, String, Ipv4Addr),
+    role: Role,
+) -> anyhow::Result<Vec<u8>> {
+    let endpoint = Url::new(endpoint).map_err(|e| anyhow::anyhow!("{e}"))?;
+    let mut options = Options::new(name, endpoint);
+    options.additional_sans = vec!["127.0.0.1".into(), gateway.to_string()];
+    let (machine_type, own) = match role {
         Role::ControlPlane => (MachineType::ControlPlane, &patches.controlplanes),
         Role::Worker => (MachineType::Worker, &patches.workers),
     };
     let all: Vec<String> = patches.all.iter().chain(own).cloned().collect();
-    match generate_patched(bundle, &options, machine_type, &patches::read(&all)?) {
-        Ok(config) => Ok(config.encode().into_bytes()),
+    let config = match generate_patched(bundle, &options, machine_type, &patches::read(&all)?) {
+        Ok(config) => config,
         Err(problems) => bail!("{problems}"),
+    };
+    let found = config.validate(Mode::Container, Strictness::default());
+    if found.refuses() {
+        bail!("with its patches the configuration of a {role} is not valid:\n{found}");
     }
+    Ok(config.encode().into_bytes())
 }
 
 /// Where the configuration of a node is written that starts without one.
@@ -258,6 +274,11 @@ impl Create {
         };
         let patches =
             Patches { all: self.config_patch, controlplanes: self.config_patch_controlplanes, workers: self.config_patch_workers };
+        // Before anything is made: what is wrong with the request or the patches leaves nothing behind.
+        request.check()?;
+        for role in [Role::ControlPlane, Role::Worker] {
+            config_of(&bundle, &patches, (&work.name, "https://10.5.0.1:6443".into(), Ipv4Addr::new(10, 5, 0, 1)), role)?;
+        }
         let mut config = |state: &ClusterState, node: &NodeState| {
             // Kept before the first node starts: a create that is killed goes on with the same secrets.
             files::write_private(&secrets, bundle.encode().as_bytes())?;

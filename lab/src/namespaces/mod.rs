@@ -118,7 +118,9 @@ impl Namespaces {
 
     fn no_cluster(&self, name: &str) -> Error {
         let names = self.list().unwrap_or_default();
-        let there = if names.is_empty() {
+        let there = if names.iter().any(|there| there == name) {
+            "only its directory is there: finish it (cluster create) or remove it (cluster destroy)".to_owned()
+        } else if names.is_empty() {
             "there is none at all: make one (cluster create)".to_owned()
         } else {
             format!("there are: {}", names.join(", "))

@@ -10,6 +10,7 @@ mod files;
 mod health;
 mod kubernetes;
 mod lifecycle;
+mod maintenance;
 mod node;
 mod sequence;
 mod sockets;
@@ -200,6 +201,7 @@ async fn serve() -> anyhow::Result<()> {
         store: store.clone(),
     };
     tokio::spawn(status_events::tell(store.clone(), events));
+    tokio::spawn(maintenance::tell(store));
     sockets::serve(&node, &registry).context("serving the machine API")?;
     tracing::info!("ready");
     while let Some(end) = ends.recv().await {

@@ -7,7 +7,7 @@ use engine::{Handle, Store, Table};
 use host::logs::Watcher;
 use kube_room::etcd::control::EtcdControl;
 use model::config::Mode;
-use model::host::MachineConfig;
+use model::host::{MachineConfig, MaintenanceServiceRequest};
 use model::net::TimeServerStatus;
 use model::services::{ConfigRequest, ServiceRequest, ServiceSpec, ServiceStatus};
 
@@ -56,6 +56,11 @@ pub(crate) struct Node {
 pub(crate) struct Trial(pub(crate) Option<tokio::task::JoinHandle<()>>);
 
 impl Node {
+    /// Whether the node has no configuration and asks for one.
+    pub(crate) fn in_maintenance(&self) -> bool {
+        !self.store.kind::<MaintenanceServiceRequest>().list().is_empty()
+    }
+
     /// Whether the configuration makes it a control plane.
     pub(crate) fn is_control_plane(&self) -> bool {
         self.config().is_some_and(|config| config.spec.machine().is_some_and(|machine| machine.machine_type().is_control_plane()))

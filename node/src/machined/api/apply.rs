@@ -28,8 +28,17 @@ fn redacted(bytes: &[u8]) -> String {
     model::config::Config::load(bytes).map(|loaded| loaded.text.redacted()).unwrap_or_default()
 }
 
+/// Whether this caller may: an admin always, others give a node that has no configuration its first.
+fn may(admin: bool, in_maintenance: bool) -> Result<(), Status> {
+    if admin || in_maintenance {
+        return Ok(());
+    }
+    Err(Status::permission_denied("not authorized: the node has a configuration, and only the role os:admin may change it"))
+}
+
 /// Applies.
-pub(super) async fn apply(node: &Node, request: pb::ApplyConfigurationRequest) -> Result<pb::ApplyConfiguration, Status> {
+pub(super) async fn apply(node: &Node, request: pb::ApplyConfigurationRequest, admin: bool) -> Result<pb::ApplyConfiguration, Status> {
+    may(admin, node.in_maintenance())?;
     let busy = |_| Status::failed_precondition("another configuration is being applied; try again when that is done");
     let mut trial = node.applying.try_lock().map_err(busy)?;
     let complete = node.config().is_some_and(|c| c.spec.machine().is_some_and(model::config::MachineConfig::is_complete));
@@ -109,6 +118,12 @@ async fn taken_over(node: &Node, bytes: &[u8]) -> Result<(), Status> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_only_reads_may_configure_a_node_that_has_no_configuration_alone() {
+        assert!(may(false, true).is_ok() && may(true, true).is_ok() && may(true, false).is_ok());
+        assert_eq!(may(false, false).unwrap_err().code(), tonic::Code::PermissionDenied);
+    }
 
     #[test]
     fn a_diff_shows_only_what_changed() {

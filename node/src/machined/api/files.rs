@@ -125,9 +125,13 @@ fn go_mode(meta: &Metadata) -> u32 {
     bits.iter().filter(|(set, _)| *set).fold(mode & 0o777, |all, (_, bit)| all | bit)
 }
 
+/// A path below the root; of the root itself `.`, or its name when it is a file.
 fn relative(root: &Path, path: &Path) -> String {
     let rest = path.strip_prefix(root).unwrap_or(path);
     if rest.as_os_str().is_empty() {
+        if root.is_dir() {
+            return ".".to_owned();
+        }
         return root.file_name().unwrap_or(root.as_os_str()).to_string_lossy().into_owned();
     }
     rest.display().to_string()
@@ -254,7 +258,8 @@ impl Write for Sender<'_> {
 /// A gzipped tar of a path. Files that change or vanish meanwhile are taken as they are then, special files are left out.
 pub(super) fn copy(path: &str) -> Result<Stream<Data>, Status> {
     let root = absolute(path)?;
-    std::fs::symlink_metadata(&root).map_err(|e| io_status(&root, &e))?;
+    // The root itself may be a link: what it leads to is meant.
+    let root = root.canonicalize().map_err(|e| io_status(&root, &e))?;
     Ok(stream(move |send| {
         let buffered = std::io::BufWriter::with_capacity(CHUNK, Sender(send));
         let mut archive = tar::Builder::new(flate2::write::GzEncoder::new(buffered, flate2::Compression::fast()));
@@ -306,9 +311,9 @@ mod tests {
         let dir = tree();
         let root = dir.path().join("a").display().to_string();
         let flat = pb::ListRequest { root: root.clone(), ..Default::default() };
-        assert_eq!(names(flat).await, ["a", "b", "link", "one"]);
+        assert_eq!(names(flat).await, [".", "b", "link", "one"]);
         let deep = pb::ListRequest { root: root.clone(), recurse: true, ..Default::default() };
-        assert_eq!(names(deep).await, ["a", "b", "b/two", "link", "one"]);
+        assert_eq!(names(deep).await, [".", "b", "b/two", "link", "one"]);
         let links = pb::ListRequest { root, types: vec![pb::list_request::Type::Symlink.into()], ..Default::default() };
         assert_eq!(names(links).await, ["link"]);
     }
@@ -324,7 +329,7 @@ mod tests {
         let file = dir.path().join("out.tar.gz");
         std::fs::write(&file, bytes).unwrap();
         let listed = std::process::Command::new("tar").arg("tzf").arg(&file).output().unwrap();
-        assert_eq!(String::from_utf8(listed.stdout).unwrap(), "a\nb\nb/two\nlink\none\n");
+        assert_eq!(String::from_utf8(listed.stdout).unwrap(), ".\nb\nb/two\nlink\none\n");
     }
 
     #[tokio::test]

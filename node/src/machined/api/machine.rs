@@ -5,6 +5,7 @@ use std::pin::Pin;
 use api::common::Data;
 use api::machine as pb;
 use api::machine::machine_service_server::MachineService;
+use api::roles::{Role, Roles};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::files::Stream;
@@ -52,7 +53,8 @@ impl MachineService for Machine {
     type ImageListStream = Pin<Box<dyn tokio_stream::Stream<Item = Result<pb::ImageListResponse, Status>> + Send>>;
 
     async fn apply_configuration(&self, request: Request<pb::ApplyConfigurationRequest>) -> Answer<pb::ApplyConfigurationResponse> {
-        one!(ApplyConfigurationResponse, super::apply::apply(&self.0, request.into_inner()).await?)
+        let admin = request.extensions().get::<Roles>().is_some_and(|roles| roles.has(Role::Admin));
+        one!(ApplyConfigurationResponse, super::apply::apply(&self.0, request.into_inner(), admin).await?)
     }
 
     async fn bootstrap(&self, request: Request<pb::BootstrapRequest>) -> Answer<pb::BootstrapResponse> {

@@ -60,6 +60,20 @@ impl Cluster {
         Ok((cluster, child))
     }
 
+    /// Makes a cluster with more arguments of `cluster create`; what that printed comes with it.
+    pub fn create_with(world: &World, name: &str, arguments: &[&str]) -> anyhow::Result<(Self, String)> {
+        let cluster = Self { name: name.to_owned(), world: world.clone(), finished: false };
+        let mut command = cluster.ctl_command(&["cluster", "create", "--name", name]);
+        command.arg("--root").arg(world.out.join("root.erofs")).arg("--image-cache").arg(world.out.join("image-cache")).args(arguments);
+        let said = command::run(&mut command, CREATE)?.success().context("cluster create")?;
+        Ok((cluster, said))
+    }
+
+    /// What its story was given.
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
     /// The directory of its state.
     pub fn directory(&self) -> PathBuf {
         self.world.state.join(&self.name)

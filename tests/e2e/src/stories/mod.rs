@@ -1,9 +1,11 @@
 //! The stories, in the order they run.
 
+mod bad_input;
 mod create_killed;
 mod faults;
 mod kills;
 mod lifecycle;
+mod maintenance;
 mod one_and_one;
 mod scale;
 
@@ -16,6 +18,8 @@ pub fn all() -> Vec<Story> {
         Story { name: "cluster/one-and-one", run: one_and_one::story },
         Story { name: "cluster/scale", run: scale::story },
         Story { name: "cluster/faults", run: faults::story },
+        Story { name: "cluster/bad-input", run: bad_input::story },
+        Story { name: "node/maintenance", run: maintenance::story },
         Story { name: "node/lifecycle", run: lifecycle::story },
     ]
 }

@@ -9,9 +9,11 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use engine::{Context, Controller, Inputs, Many, Marks, Outputs, Wanted};
+use model::config::machine::CaPem;
 use model::config::{Config, Loaded, Mode, Options, Problems};
 use model::host::{AcquireConfigStatus, Diagnostic, MachineConfig, MachineRole, MachineType, MaintenanceServiceRequest};
 use model::services::ConfigRequest;
+use pki::Ca;
 
 /// The id of the active configuration.
 pub const ACTIVE: &str = "v1alpha1";
@@ -55,7 +57,27 @@ pub fn check(bytes: &[u8], mode: Mode) -> Result<(Loaded, Vec<String>), Refused>
     if found.refuses() {
         return Err(Refused { problems: lines(&found) });
     }
+    let unusable = authorities(&loaded.machine);
+    if !unusable.is_empty() {
+        return Err(Refused { problems: unusable });
+    }
     Ok((loaded, lines(&found)))
+}
+
+/// Keys that are not those of their certificates, and certificates that may not sign others: with them the node would have no API.
+fn authorities(machine: &model::config::MachineConfig) -> Vec<String> {
+    let pairs = [
+        ("machine.ca", machine.base.ca.clone()),
+        ("cluster.ca", machine.kubernetes_ca()),
+        ("cluster.aggregatorCA", machine.aggregator_ca()),
+        ("cluster.etcd.ca", machine.base.etcd.ca.clone()),
+    ];
+    let unusable = |(path, pair): (&str, Option<CaPem>)| {
+        let pair = pair.filter(|p| !p.key.is_empty())?;
+        let error = Ca::from_pem(&pair.cert, pair.key.expose()).err()?;
+        Some(format!("{path}: {error}"))
+    };
+    pairs.into_iter().filter_map(unusable).collect()
 }
 
 /// What the node starts with: the bytes, and where they are from.
@@ -159,5 +181,31 @@ impl Controller for ConfigController {
         }
         wanted = wanted.with("machine-type", MachineType { role: role(&loaded) });
         Ok(wanted.with("config", AcquireConfigStatus::default()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::config::MachineType;
+    use model::config::generate::{Options as Generate, generate_patched};
+    use model::config::types::Url;
+    use pki::bundle::{ServiceAccountKey, generate};
+
+    use super::*;
+
+    #[test]
+    fn a_key_of_another_certificate_is_refused_by_the_name_of_its_field() {
+        let secrets = || generate(ServiceAccountKey::Ecdsa, "2026-01-01T00:00:00Z".parse().unwrap()).unwrap();
+        let (own, other) = (secrets(), secrets());
+        let options = Generate::new("demo", Url::new("https://10.5.0.1:6443").unwrap());
+        let config = |bundle| generate_patched(bundle, &options, MachineType::ControlPlane, &[]).unwrap().encode();
+        let good = config(&own);
+        assert!(check(good.as_bytes(), Mode::Container).is_ok());
+        let key = |bundle: &model::config::secrets::Bundle| bundle.certs.os.as_ref().unwrap().key.expose().to_owned();
+        let mixed = good.replacen(&key(&own), &key(&other), 1);
+        assert_ne!(good, mixed);
+        let refused = check(mixed.as_bytes(), Mode::Container).unwrap_err().problems;
+        assert!(refused.len() == 1 && refused[0].starts_with("machine.ca: "), "{refused:?}");
+        assert!(!refused[0].contains(&key(&other)));
     }
 }

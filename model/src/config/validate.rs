@@ -94,7 +94,7 @@ impl Report<'_> {
 pub fn validate(config: &Config, mode: Mode, options: Options) -> Problems {
     let mut problems = Vec::new();
     if config.root.is_none() && config.documents.is_empty() {
-        problems.push(Problem::error("", "nothing: the configuration holds no document", "documents; `orlopctl gen config` makes them"));
+        problems.push(Problem::error("", "no document at all", "at least one; `orlopctl gen config` makes them"));
     }
     let machine_type = config.root.as_ref().and_then(|r| r.value.machine.as_ref()).and_then(|m| MachineType::parse(&m.type_));
     if let Some(root) = &config.root {

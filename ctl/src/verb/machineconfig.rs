@@ -1,5 +1,7 @@
 //! `machineconfig`: configuration files, without a node.
 
+use std::io::Write as _;
+
 use clap::{Args, Subcommand};
 
 use super::r#gen::GenConfig;
@@ -46,7 +48,7 @@ impl MachineConfig {
                 let patched = patches::patched(&read_file(&file)?, &file, &patches::read(&patch)?)?;
                 match output {
                     Some(path) => files::write_private(&path, &patched),
-                    None => Ok(print!("{}", String::from_utf8_lossy(&patched))),
+                    None => Ok(std::io::stdout().write_all(&patched)?),
                 }
             }
         }

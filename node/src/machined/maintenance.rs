@@ -41,7 +41,8 @@ async fn tell_how(store: &Store) {
                 addresses.and_then(|a| a.spec.addresses.first().map(|a| a.addr().to_string())).unwrap_or_else(|| "ADDRESS".into());
             match fingerprint(&found.spec) {
                 Ok(print) => tracing::info!(
-                    "give this node a configuration: orlopctl apply-config --insecure --nodes {address} --cert-fingerprint {print} --file FILE"
+                    "give this node a configuration: orlopctl apply-config --insecure --nodes {address} --cert-fingerprint {print} \
+                     --file FILE"
                 ),
                 Err(error) => tracing::error!(%error, "the maintenance API's certificate"),
             }

@@ -297,6 +297,12 @@ fn explain(text: &str) -> String {
         ("xpired", "a certificate has expired, or a clock is wrong"),
         ("NotValidYet", "a clock is wrong"),
         ("not valid yet", "a clock is wrong"),
+        // A server that closes may be faster than the reading of what it said last.
+        ("broken pipe", "the server closed the connection: it may not accept this client certificate, of another cluster's CA or expired"),
+        (
+            "onnection reset",
+            "the server closed the connection: it may not accept this client certificate, of another cluster's CA or expired",
+        ),
     ];
     match HINTS.iter().find(|(sign, _)| text.contains(sign)) {
         Some((_, hint)) => format!("{text} ({hint})"),

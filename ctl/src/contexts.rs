@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 use api::client::Context;
 use model::config::client::ClientConfig;
+use pki::Certificate;
 
 use crate::files;
 use crate::session::Global;
@@ -55,6 +56,8 @@ pub fn load(global: &Global) -> anyhow::Result<Context> {
         }
         bail!("context {wanted:?} is not in {}; it has: {}", path(global)?.display(), names.join(", "));
     };
+    not_expired(&found.cert_pem(), jiff::Timestamp::now())
+        .with_context(|| format!("context {:?} of {}", name.unwrap_or(&config.context), path(global).unwrap_or_default().display()))?;
     Ok(Context {
         endpoints: found.endpoints.clone(),
         nodes: found.nodes.clone(),
@@ -63,4 +66,37 @@ pub fn load(global: &Global) -> anyhow::Result<Context> {
         key: found.key_pem().expose().as_bytes().to_vec(),
         cluster: Some(found.cluster.clone()).filter(|c| !c.is_empty()),
     })
+}
+
+/// A node that refuses an expired certificate may close the connection before its reason is heard, so it is told here. One that cannot be
+/// read is told where it is used.
+fn not_expired(certificate: &str, now: jiff::Timestamp) -> anyhow::Result<()> {
+    match Certificate::from_pem(certificate).and_then(|c| c.identity()) {
+        Ok(identity) if identity.not_after < now => bail!(
+            "the client certificate expired at {}, and it is {now}: set the clock, or get a new one with `orlopctl gen config --with-secrets FILE \
+             --output-types talosconfig`",
+            identity.not_after
+        ),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pki::{Ca, Role, Roles, profile};
+
+    use super::*;
+
+    #[test]
+    fn an_expired_certificate_is_told_with_its_time() {
+        let time = |text: &str| text.parse::<jiff::Timestamp>().unwrap();
+        let made = time("2026-01-01T00:00:00Z");
+        let roles = Roles([Role::Admin].into_iter().collect());
+        let ca: Ca = profile::os_ca(made).unwrap();
+        let certificate = ca.issue(&profile::api_client(&roles, profile::DAY), made).unwrap().cert;
+        assert!(not_expired(&certificate, time("2026-01-01T12:00:00Z")).is_ok());
+        let told = not_expired(&certificate, time("2026-01-03T00:00:00Z")).unwrap_err().to_string();
+        assert!(told.contains("expired at 2026-01-02T00:00:00Z") && told.contains("gen config"), "{told}");
+        assert!(not_expired("none", made).is_ok());
+    }
 }

@@ -31,6 +31,7 @@ pub fn story(world: &World) -> anyhow::Result<Outcome> {
     nothing_left(world, &before)?;
     let cluster = beside_taken_ports(world)?;
     second(&cluster).context("a second cluster in the place of the first")?;
+    port_taken(&cluster).context("a port that somebody took meanwhile")?;
     strangers(&cluster, place.path()).context("callers that the cluster does not know")?;
     applied(&cluster, place.path()).context("configurations that a node does not take")?;
     wrong_token(&cluster).context("a worker with a wrong token")?;
@@ -232,6 +233,21 @@ fn second(cluster: &Cluster) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The gateway ended, and another program has its port now; what was there goes on once the port is free.
+fn port_taken(cluster: &Cluster) -> anyhow::Result<()> {
+    let state: serde_json::Value = serde_json::from_slice(&fs::read(cluster.directory().join("state.json"))?)?;
+    let number = |value: &serde_json::Value| value.as_u64().context("state.json: a number");
+    let gateway = i32::try_from(number(&state["gateway_process"]["pid"])?)?;
+    let port = u16::try_from(number(&state["kubernetes_port"])?)?;
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(gateway), nix::sys::signal::Signal::SIGKILL)?;
+    let taken = eventually("the gateway's port", Duration::from_secs(5), || Ok(TcpListener::bind(("127.0.0.1", port))?))?;
+    let start = ["cluster", "start", "--name", "bad"];
+    refused(&cluster.try_ctl(&start)?, &[&format!("127.0.0.1:{port}"), "in use", "ss -ltnp"])?;
+    drop(taken);
+    cluster.ctl(&start)?;
+    cluster.ctl(&["get", "members"]).map(drop)
+}
+
 /// A client configuration for a cluster, with a certificate of this authority.
 fn client(own: &Context, ca: &Ca, roles: &[Role], lifetime: Duration, at: jiff::Timestamp) -> anyhow::Result<String> {
     let issued = ca.issue(&profile::api_client(&Roles(roles.iter().copied().collect()), lifetime), at)?;
@@ -260,9 +276,9 @@ fn strangers(cluster: &Cluster, place: &Path) -> anyhow::Result<()> {
     let admin = client(own, &ca, &[Role::Admin], day, now)?;
     ask(&admin, &["version"])?.success().context("a certificate made as the others are, but right")?;
     let of_others = client(own, &foreign, &[Role::Admin], day, now)?;
-    refused(&ask(&of_others, &["version"])?, &["does not accept the CA of this client certificate"]).context("a foreign CA's client")?;
+    refused(&ask(&of_others, &["version"])?, &["accept", "this client certificate"]).context("a foreign CA's client")?;
     let expired = client(own, &ca, &[Role::Admin], day, now.checked_sub(jiff::SignedDuration::from_hours(240))?)?;
-    refused(&ask(&expired, &["version"])?, &["expired"]).context("an expired certificate")?;
+    refused(&ask(&expired, &["version"])?, &["expired at", "gen config"]).context("an expired certificate")?;
     let elsewhere = Context { ca: model::config::secrets::to_base64(&foreign.certificate().to_pem()), ..own.clone() };
     let elsewhere = ClientConfig::single("bad", elsewhere).encode();
     refused(&ask(&elsewhere, &["version"])?, &["signed by another CA", "another cluster"]).context("another cluster's CA")?;
@@ -286,8 +302,11 @@ fn applied(cluster: &Cluster, place: &Path) -> anyhow::Result<()> {
     let active = || cluster.ctl(&["-n", &node, "get", "mc", "v1alpha1", "-o", "json"]);
     let before = active()?;
     let path = place.join("bad.yaml").display().to_string();
+    let other = generated(cluster.world(), place)?;
+    let key = other.lines().find_map(|line| line.trim_start().strip_prefix("key: ")).context("the generated configuration has no key")?;
     let good = generated(cluster.world(), place)?;
-    let cases: [(&str, String, &[&str]); 4] = [
+    let cases: [(&str, String, &[&str]); 5] = [
+        ("a key of another certificate", with(&good, "key:", key), &["machine.ca"]),
         ("cut off", good[..good.len() / 2].to_owned(), &["not valid"]),
         ("an unknown key", good.replacen("    type:", "    typ:", 1), &["unknown key `typ`", "did you mean `type`?"]),
         ("a certificate that is none", with(&good, "crt:", "'%%%'"), &["machine.ca.crt", "not base64"]),

@@ -3,15 +3,13 @@
 use std::future::Future;
 use std::time::Duration;
 
-use resource::{Kind, Name, Spec};
+use resource::{Entry, Kind, Name, Spec};
 
 use crate::context::Context;
 use crate::error::Error;
 use crate::graph::{OutputEdge, Ownership};
 use crate::inputs::Inputs;
-use crate::store::{AnyRows, Store};
 use crate::wanted::Wanted;
-use std::sync::Arc;
 
 /// A controller: given what it reads, it says what it wants to be.
 ///
@@ -47,11 +45,11 @@ pub struct Outputs {
     pub(crate) list: Vec<OutputDeclaration>,
 }
 
-/// One output: its place in the graph, and how to find its table.
+/// One output: its place in the graph, and what its table holds.
 #[derive(Debug, Clone)]
 pub(crate) struct OutputDeclaration {
     pub(crate) edge: OutputEdge,
-    pub(crate) bind: fn(&Store, &Name) -> Arc<dyn AnyRows>,
+    pub(crate) entry: Entry,
 }
 
 impl Outputs {
@@ -87,8 +85,7 @@ impl Outputs {
 
     fn add<T: Spec>(mut self, namespace: &'static str, ownership: Ownership) -> Self {
         let kind = Kind { namespace: Name::literal(namespace), type_: Name::literal(T::TYPE) };
-        let bind = |store: &Store, namespace: &Name| store.any_rows::<T>(namespace);
-        self.list.push(OutputDeclaration { edge: OutputEdge { kind, ownership }, bind });
+        self.list.push(OutputDeclaration { edge: OutputEdge { kind, ownership }, entry: Entry::of::<T>() });
         self
     }
 }

@@ -1,14 +1,14 @@
 //! Inputs as the data read: a struct whose fields are what a controller sees, derived with `#[derive(Inputs)]`.
 
-use std::any::Any;
 use std::cell::RefCell;
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
-use resource::{Kind, Name, Phase, Resource, Spec, Version};
+use resource::{AnyResource, Entry, Kind, Name, Phase, Resource, Spec, Version};
 
 use crate::graph::{InputEdge, Shown, Strength};
-use crate::store::{AnyRows, Rows, Store};
+use crate::store::{Rows, Snapshot, Store, look, typed};
 
 /// A struct that is a controller's whole view of the store. Derive it: `#[derive(engine::Inputs)]`.
 pub trait Inputs: Sized + Send + 'static {
@@ -58,15 +58,16 @@ pub struct InputDeclaration {
     pub field: &'static str,
     /// Its place in the graph.
     pub edge: InputEdge,
-    pub(crate) bind: fn(&Store, &Name) -> Arc<dyn AnyRows>,
+    pub(crate) entry: Entry,
 }
 
 impl InputDeclaration {
-    fn of<T: Spec>(options: FieldOptions) -> Self {
+    fn of(options: FieldOptions, entry: Entry) -> Self {
         let FieldOptions { field, namespace, id, strength, shown } = options;
-        let kind = Kind { namespace: Name::literal(namespace.unwrap_or(T::NAMESPACE)), type_: Name::literal(T::TYPE) };
-        let bind = |store: &Store, namespace: &Name| store.any_rows::<T>(namespace);
-        Self { field, edge: InputEdge { kind, id, strength, shown }, bind }
+        let definition = entry.definition();
+        let namespace = Name::literal(namespace.unwrap_or(definition.default_namespace));
+        let kind = Kind { namespace, type_: Name::literal(definition.type_) };
+        Self { field, edge: InputEdge { kind, id, strength, shown }, entry }
     }
 }
 
@@ -74,14 +75,13 @@ impl InputDeclaration {
 #[derive(Debug)]
 pub(crate) struct BoundInput {
     pub(crate) edge: InputEdge,
-    pub(crate) rows: Arc<dyn AnyRows>,
-    typed: Arc<dyn Any + Send + Sync>,
+    pub(crate) rows: Arc<Rows>,
 }
 
 impl BoundInput {
     pub(crate) fn new(store: &Store, declaration: &InputDeclaration) -> Self {
-        let rows = (declaration.bind)(store, &declaration.edge.kind.namespace);
-        Self { edge: declaration.edge.clone(), typed: Arc::clone(&rows).into_any(), rows }
+        let edge = declaration.edge.clone();
+        Self { rows: store.rows(declaration.entry, &edge.kind.namespace), edge }
     }
 }
 
@@ -123,12 +123,25 @@ impl<'a> Reader<'a> {
         self.seen.into_inner()
     }
 
-    fn rows<T: Spec>(&self, index: usize) -> Option<(&'a InputEdge, Arc<Rows<T>>)> {
-        let input = self.inputs.get(index)?;
-        Some((&input.edge, Arc::clone(&input.typed).downcast().ok()?))
+    /// What is shown of the input at `index`.
+    fn many(&self, index: usize) -> Snapshot {
+        let Some(BoundInput { edge, rows }) = self.inputs.get(index) else { return Snapshot::default() };
+        let all = rows.list();
+        let counts = |r: &AnyResource| edge.id.is_none_or(|id| r.meta.id == *id) && self.shows(edge, r);
+        let shown = if all.iter().all(counts) { all } else { all.iter().filter(|r| counts(r)).cloned().collect() };
+        self.note(edge, &shown);
+        shown
     }
 
-    fn shows<T: Spec>(&self, edge: &InputEdge, r: &Resource<T>) -> bool {
+    /// The resource that the input at `index` names, if it is there and shown.
+    fn one(&self, index: usize) -> Option<AnyResource> {
+        let BoundInput { edge, rows } = self.inputs.get(index)?;
+        let found = edge.id.and_then(|id| rows.get(id)).filter(|r| self.shows(edge, r));
+        self.note(edge, found.as_slice());
+        found
+    }
+
+    fn shows(&self, edge: &InputEdge, r: &Resource) -> bool {
         match edge.shown {
             Shown::All => true,
             Shown::DestroyReady => r.meta.phase == Phase::TearingDown && r.meta.finalizers.is_empty(),
@@ -136,14 +149,18 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn note<'r, T: Spec>(&self, edge: &InputEdge, count: usize, items: impl Iterator<Item = &'r Arc<Resource<T>>>) {
-        let items = items.take(REMEMBERED).map(|r| (r.meta.id.clone(), r.meta.version)).collect();
-        self.seen.borrow_mut().push(InputSeen { kind: edge.kind.clone(), count, items });
+    fn note(&self, edge: &InputEdge, shown: &[AnyResource]) {
+        let items = shown.iter().take(REMEMBERED).map(|r| (r.meta.id.clone(), r.meta.version)).collect();
+        self.seen.borrow_mut().push(InputSeen { kind: edge.kind.clone(), count: shown.len(), items });
     }
 }
 
 /// All resources of one kind in one namespace, sorted by id. Cheap to clone.
-pub struct Many<T: Spec>(Arc<[Arc<Resource<T>>]>);
+pub struct Many<T: Spec> {
+    /// Of kind `T`, all of them.
+    list: Snapshot,
+    kind: PhantomData<fn() -> T>,
+}
 
 impl<T: Spec> Many<T> {
     /// A literal: what a test of a controller passes.
@@ -151,50 +168,60 @@ impl<T: Spec> Many<T> {
         items.into_iter().map(|(id, spec)| Arc::new(Resource::new(id, spec))).collect()
     }
 
-    pub(crate) fn from_sorted(list: Arc<[Arc<Resource<T>>]>) -> Self {
-        Self(list)
+    pub(crate) fn from_sorted(list: Snapshot) -> Self {
+        Self { list, kind: PhantomData }
     }
 
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.list.len()
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.list.is_empty()
     }
 
     /// The one named `id`.
     #[must_use]
-    pub fn get(&self, id: &str) -> Option<&Arc<Resource<T>>> {
-        self.0.binary_search_by(|r| r.meta.id.as_str().cmp(id)).ok().map(|at| &self.0[at])
+    pub fn get(&self, id: &str) -> Option<&Resource<T>> {
+        find(&self.list, id).map(look)
     }
 
     /// All, sorted by id.
-    pub fn iter(&self) -> std::slice::Iter<'_, Arc<Resource<T>>> {
-        self.0.iter()
+    pub fn iter(&self) -> Items<'_, T> {
+        self.list.iter().map(look)
     }
 
     /// The specs, sorted by id.
     pub fn specs(&self) -> impl DoubleEndedIterator<Item = &T> {
-        self.0.iter().map(|r| &r.spec)
+        self.iter().map(|r| &r.spec)
     }
+}
+
+/// Iterates over the resources of a [`Many`].
+pub type Items<'a, T> = std::iter::Map<std::slice::Iter<'a, AnyResource>, fn(&'a AnyResource) -> &'a Resource<T>>;
+
+fn find<'a>(sorted: &'a [AnyResource], id: &str) -> Option<&'a AnyResource> {
+    sorted.binary_search_by(|r| r.meta.id.as_str().cmp(id)).ok().map(|at| &sorted[at])
+}
+
+fn sorted(mut list: Vec<AnyResource>) -> Snapshot {
+    list.sort_by(|a, b| a.meta.id.cmp(&b.meta.id));
+    list.into()
 }
 
 impl<T: Spec> FromIterator<Arc<Resource<T>>> for Many<T> {
     fn from_iter<I: IntoIterator<Item = Arc<Resource<T>>>>(items: I) -> Self {
-        let mut list: Vec<_> = items.into_iter().collect();
-        list.sort_by(|a, b| a.meta.id.cmp(&b.meta.id));
-        Self(list.into())
+        Self::from_sorted(sorted(items.into_iter().map(AnyResource::from).collect()))
     }
 }
 
 impl<'a, T: Spec> IntoIterator for &'a Many<T> {
-    type Item = &'a Arc<Resource<T>>;
-    type IntoIter = std::slice::Iter<'a, Arc<Resource<T>>>;
+    type Item = &'a Resource<T>;
+    type IntoIter = Items<'a, T>;
     fn into_iter(self) -> Self::IntoIter {
         self.iter()
     }
@@ -202,34 +229,29 @@ impl<'a, T: Spec> IntoIterator for &'a Many<T> {
 
 impl<T: Spec> Clone for Many<T> {
     fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
+        Self::from_sorted(Arc::clone(&self.list))
     }
 }
 
 impl<T: Spec> Default for Many<T> {
     fn default() -> Self {
-        Self(Arc::default())
+        Self::from_sorted(Snapshot::default())
     }
 }
 
 impl<T: Spec> fmt::Debug for Many<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self.0.iter().map(|r| (r.meta.id.as_str(), &r.spec))).finish()
+        f.debug_map().entries(self.list.iter().map(|r| (r.meta.id.as_str(), &r.spec))).finish()
     }
 }
 
 impl<T: Spec> InputField for Many<T> {
     fn declare(options: FieldOptions) -> InputDeclaration {
-        InputDeclaration::of::<T>(options)
+        InputDeclaration::of(options, Entry::of::<T>())
     }
 
     fn read(reader: &Reader<'_>, index: usize) -> Self {
-        let Some((edge, rows)) = reader.rows::<T>(index) else { return Self::default() };
-        let all = rows.list();
-        let counts = |r: &Resource<T>| edge.id.is_none_or(|id| r.meta.id == *id) && reader.shows(edge, r);
-        let shown = if all.iter().all(|r| counts(r)) { all } else { all.iter().filter(|r| counts(r)).cloned().collect() };
-        reader.note(edge, shown.len(), shown.iter());
-        Self(shown)
+        Self::from_sorted(reader.many(index))
     }
 }
 
@@ -255,13 +277,10 @@ impl<T: Spec> OneExt<T> for One<T> {
 
 impl<T: Spec> InputField for One<T> {
     fn declare(options: FieldOptions) -> InputDeclaration {
-        InputDeclaration::of::<T>(options)
+        InputDeclaration::of(options, Entry::of::<T>())
     }
 
     fn read(reader: &Reader<'_>, index: usize) -> Self {
-        let (edge, rows) = reader.rows::<T>(index)?;
-        let found = edge.id.and_then(|id| rows.get(id)).filter(|r| reader.shows(edge, r));
-        reader.note(edge, found.iter().len(), found.iter());
-        found
+        reader.one(index).map(typed)
     }
 }

@@ -1,15 +1,13 @@
 //! What a controller wants its outputs to be: a set of resources, complete unless it says otherwise.
 
-use std::any::Any;
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use resource::{Kind, Name, Spec};
+use resource::{AnyResource, Kind, Name, Resource, Spec};
 
 /// The outputs a controller wants. Whatever it owns and does not mention here is torn down and destroyed.
 #[derive(Debug, Default)]
 pub struct Wanted {
-    pub(crate) items: Vec<WantedItem>,
+    pub(crate) items: Vec<AnyResource>,
     pub(crate) kept: BTreeSet<Kind>,
     pub(crate) mode: Mode,
     pub(crate) waiting: Option<String>,
@@ -25,15 +23,6 @@ pub(crate) enum Mode {
     Unchanged,
     /// Nothing that is not mentioned is touched, since the answer is not known yet.
     Unknown,
-}
-
-#[derive(Debug)]
-pub(crate) struct WantedItem {
-    pub(crate) kind: Kind,
-    pub(crate) id: Name,
-    pub(crate) spec: Box<dyn Any + Send>,
-    pub(crate) labels: BTreeMap<Name, Name>,
-    pub(crate) annotations: BTreeMap<Name, Name>,
 }
 
 /// The labels and annotations of a wanted resource.
@@ -149,8 +138,10 @@ impl Wanted {
 
     /// Like [`with_meta_in`](Wanted::with_meta_in), in place.
     pub fn add_in<T: Spec>(&mut self, namespace: &'static str, id: impl Into<Name>, spec: T, marks: Marks) {
-        let Marks { labels, annotations } = marks;
-        self.items.push(WantedItem { kind: kind::<T>(namespace), id: id.into(), spec: Box::new(spec), labels, annotations });
+        let mut resource = Resource::new(id, spec).in_namespace(Name::literal(namespace));
+        resource.meta.labels = marks.labels;
+        resource.meta.annotations = marks.annotations;
+        self.items.push(resource.into());
     }
 
     /// The wanted `T` named `id` in its default namespace: for tests of a controller, which need no store.
@@ -162,13 +153,12 @@ impl Wanted {
     /// The wanted `T` named `id` in `namespace`.
     #[must_use]
     pub fn get_in<T: Spec>(&self, namespace: &str, id: &str) -> Option<&T> {
-        let wanted = self.items.iter().find(|i| i.kind.namespace == *namespace && i.kind.type_ == *T::TYPE && i.id == *id)?;
-        wanted.spec.downcast_ref()
+        self.items.iter().find(|r| r.meta.id == *id && r.meta.namespace == *namespace && r.is::<T>())?.spec_as()
     }
 
     /// All wanted `T`s, in any namespace, in the order they were added.
     pub fn specs<T: Spec>(&self) -> impl Iterator<Item = (&str, &T)> {
-        self.items.iter().filter_map(|i| Some((i.id.as_str(), i.spec.downcast_ref()?)))
+        self.items.iter().filter_map(|r| Some((r.meta.id.as_str(), r.spec_as()?)))
     }
 
     /// How many resources are wanted.

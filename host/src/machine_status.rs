@@ -70,7 +70,7 @@ fn services(input: &In) -> Option<UnmetCondition> {
         .filter(|id| input.services.get(id).is_none_or(|s| s.spec.state != "Running"))
         .map(|id| format!("{id} not running"))
         .collect();
-    let unhealthy = |spec: &&std::sync::Arc<resource::Resource<ServiceSpec>>| {
+    let unhealthy = |spec: &&resource::Resource<ServiceSpec>| {
         input.services.get(spec.meta.id.as_str()).is_some_and(|s| s.spec.state == "Running" && !is_up(&spec.spec, &s.spec))
     };
     problems.extend(input.specs.iter().filter(unhealthy).map(|s| format!("{} not healthy", s.meta.id)));

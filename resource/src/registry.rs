@@ -1,5 +1,6 @@
 //! [`Registry`]: the kinds that a program knows, found by type name or alias.
 
+use std::any::TypeId;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -13,6 +14,7 @@ type FromYaml = fn(Metadata, &str) -> Result<AnyResource, YamlError>;
 /// One known kind.
 #[derive(Clone, Copy)]
 pub struct Entry {
+    resource_type: TypeId,
     definition: &'static Definition,
     from_proto: FromProto,
     from_yaml: FromYaml,
@@ -23,6 +25,7 @@ impl Entry {
     #[must_use]
     pub fn of<T: Spec>() -> Self {
         Self {
+            resource_type: TypeId::of::<Resource<T>>(),
             definition: T::definition(),
             from_proto: |meta, bytes| Ok(Resource { meta, spec: T::decode_proto(bytes)? }.into()),
             from_yaml: |meta, text| Ok(Resource { meta, spec: T::decode_yaml(&yaml::parse(text)?)? }.into()),
@@ -33,6 +36,18 @@ impl Entry {
     #[must_use]
     pub const fn definition(&self) -> &'static Definition {
         self.definition
+    }
+
+    /// Whether the resource is of the type that this kind's are of.
+    #[must_use]
+    pub fn holds(&self, resource: &AnyResource) -> bool {
+        resource.resource_type() == self.resource_type
+    }
+
+    /// Whether the other entry is of the same type.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.resource_type == other.resource_type
     }
 
     /// A typed resource from the protobuf form of its spec.

@@ -1,6 +1,6 @@
 //! [`Spec`], the contract of a kind, and the erased view on all kinds: [`AnySpec`], [`AnyResource`].
 
-use std::any::Any;
+use std::any::{Any, TypeId};
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -191,39 +191,76 @@ impl Resource {
     }
 }
 
+/// A [`Resource<T>`] seen without its `T`. Safe Rust has no way from a shared `Resource<dyn AnySpec>` back to a `Resource<T>`; from this
+/// there is one, over [`Any`].
+trait Erased: Any + Send + Sync {
+    fn erased(&self) -> &Resource;
+    fn meta_mut(&mut self) -> &mut Metadata;
+}
+
+impl<T: AnySpec> Erased for Resource<T> {
+    fn erased(&self) -> &Resource {
+        self
+    }
+    fn meta_mut(&mut self) -> &mut Metadata {
+        &mut self.meta
+    }
+}
+
 /// A shared resource of any kind. Cheap to clone; derefs to [`Resource`], and [`downcast`](Self::downcast) gives the typed one back
 /// without copying.
-///
-/// It holds the same allocation under two types, since safe Rust has no way from one to the other.
 #[derive(Clone)]
-pub struct AnyResource {
-    erased: Arc<Resource>,
-    typed: Arc<dyn Any + Send + Sync>,
-}
+pub struct AnyResource(Arc<dyn Erased>);
 
 impl AnyResource {
     /// The resource as a `T`, when it is one.
     #[must_use]
     pub fn downcast<T: AnySpec>(&self) -> Option<Arc<Resource<T>>> {
-        Arc::clone(&self.typed).downcast().ok()
+        self.clone().into_typed()
+    }
+
+    /// [`downcast`](Self::downcast) for who needs the erased form no longer.
+    #[must_use]
+    pub fn into_typed<T: AnySpec>(self) -> Option<Arc<Resource<T>>> {
+        let any: Arc<dyn Any + Send + Sync> = self.0;
+        any.downcast().ok()
+    }
+
+    /// A look at the resource as a `T`, when it is one.
+    #[must_use]
+    pub fn downcast_ref<T: AnySpec>(&self) -> Option<&Resource<T>> {
+        let any: &dyn Any = &*self.0;
+        any.downcast_ref()
     }
 
     /// Whether the spec is a `T`.
     #[must_use]
     pub fn is<T: AnySpec>(&self) -> bool {
-        self.typed.is::<Resource<T>>()
+        self.resource_type() == TypeId::of::<Resource<T>>()
     }
 
-    /// The erased form alone.
-    #[must_use]
-    pub fn erased(&self) -> Arc<Resource> {
-        Arc::clone(&self.erased)
+    /// The type of the typed resource.
+    pub(crate) fn resource_type(&self) -> TypeId {
+        let any: &dyn Any = &*self.0;
+        any.type_id()
     }
 
     /// A copy of the spec under other metadata.
     #[must_use]
     pub fn with_meta(&self, meta: Metadata) -> Self {
-        self.erased.spec.with_meta(meta)
+        self.spec.with_meta(meta)
+    }
+
+    /// The same spec under changed metadata. Copies only what somebody else holds too.
+    #[must_use]
+    pub fn change_meta(mut self, change: impl FnOnce(&mut Metadata)) -> Self {
+        if let Some(alone) = Arc::get_mut(&mut self.0) {
+            change(alone.meta_mut());
+            return self;
+        }
+        let mut meta = self.meta.clone();
+        change(&mut meta);
+        self.with_meta(meta)
     }
 
     /// A resource without a spec: what a watch tells of something that is not there.
@@ -236,7 +273,7 @@ impl AnyResource {
     /// Metadata and spec as one YAML document, in the layout that clients of the wire know.
     #[must_use]
     pub fn to_yaml(&self, form: Form) -> String {
-        let meta = &self.erased.meta;
+        let meta = &self.meta;
         let map = |map: &std::collections::BTreeMap<Name, Name>| {
             Node::sorted_map(map.iter().map(|(key, value)| (key.as_str().to_owned(), value.as_str().into())))
         };
@@ -259,37 +296,37 @@ impl AnyResource {
         if !meta.finalizers.is_empty() {
             fields.push(("finalizers".into(), Node::Seq(meta.finalizers.iter().map(|name| name.as_str().into()).collect())));
         }
-        yaml::emit(&Node::Map(vec![("metadata".into(), Node::Map(fields)), ("spec".into(), self.erased.spec.to_node(form))]))
+        yaml::emit(&Node::Map(vec![("metadata".into(), Node::Map(fields)), ("spec".into(), self.spec.to_node(form))]))
     }
 }
 
 impl Deref for AnyResource {
     type Target = Resource;
     fn deref(&self) -> &Resource {
-        &self.erased
+        self.0.erased()
     }
 }
 
 impl<T: AnySpec> From<Arc<Resource<T>>> for AnyResource {
     fn from(resource: Arc<Resource<T>>) -> Self {
-        Self { erased: resource.clone(), typed: resource }
+        Self(resource)
     }
 }
 
 impl<T: AnySpec> From<Resource<T>> for AnyResource {
     fn from(resource: Resource<T>) -> Self {
-        Self::from(Arc::new(resource))
+        Self(Arc::new(resource))
     }
 }
 
 impl PartialEq for AnyResource {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.erased, &other.erased) || *self.erased == *other.erased
+        Arc::ptr_eq(&self.0, &other.0) || **self == **other
     }
 }
 
 impl fmt::Debug for AnyResource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.erased, f)
+        fmt::Debug::fmt(&**self, f)
     }
 }

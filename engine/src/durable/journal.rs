@@ -10,7 +10,7 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Weak;
 
-use resource::{Error, Kind, Metadata, Resource, Spec, Timestamp};
+use resource::{AnyResource, Error, Kind, Timestamp};
 
 use super::codec::{self, EventTag};
 use super::frame;
@@ -134,15 +134,15 @@ impl Dump<'_> {
     }
 
     /// A resource that was there before the oldest event.
-    pub(crate) fn row(&mut self, table: u64, meta: &Metadata, spec: &dyn Fn(&mut Vec<u8>)) {
+    pub(crate) fn row(&mut self, table: u64, resource: &AnyResource) {
         codec::put_row(&mut self.payload, table);
-        put_resource(&mut self.payload, meta, spec);
+        put_resource(&mut self.payload, resource);
         self.frame();
     }
 
     /// An event.
-    pub(crate) fn event(&mut self, table: u64, tag: EventTag, number: u64, at: Timestamp, meta: &Metadata, spec: &dyn Fn(&mut Vec<u8>)) {
-        put_event(&mut self.payload, tag, table, number, at, meta, spec);
+    pub(crate) fn event(&mut self, table: u64, tag: EventTag, number: u64, at: Timestamp, resource: &AnyResource) {
+        put_event(&mut self.payload, tag, table, number, at, resource);
         self.frame();
     }
 
@@ -200,24 +200,23 @@ impl Journal {
     }
 
     /// Appends one event. When this returns an error, the log is as it was.
-    pub(crate) fn append<T: Spec>(&mut self, tag: EventTag, resource: &Resource<T>, number: u64, at: Timestamp) -> Result<(), Error> {
-        self.append_event(tag, &resource.meta, &|out| resource.spec.encode_proto(out), number, at)
-            .map_err(|error| storage_error(self.disk.path(), &error))
+    pub(crate) fn append(&mut self, tag: EventTag, resource: &AnyResource, number: u64, at: Timestamp) -> Result<(), Error> {
+        self.append_event(tag, resource, number, at).map_err(|error| storage_error(self.disk.path(), &error))
     }
 
-    fn append_event(&mut self, tag: EventTag, meta: &Metadata, spec: &dyn Fn(&mut Vec<u8>), number: u64, at: Timestamp) -> io::Result<()> {
+    fn append_event(&mut self, tag: EventTag, resource: &AnyResource, number: u64, at: Timestamp) -> io::Result<()> {
         if self.broken {
             return Err(io::Error::other("an earlier write failed and could not be undone"));
         }
         self.frame.clear();
-        let kind = Kind { namespace: meta.namespace.clone(), type_: meta.type_.clone() };
+        let kind = resource.meta.kind();
         let known = self.numbers.get(&kind).copied();
         let table = known.unwrap_or(self.numbers.len() as u64);
         if known.is_none() {
             codec::put_table(&mut self.payload, table, number - 1, &kind.namespace, &kind.type_);
             self.push_payload();
         }
-        put_event(&mut self.payload, tag, table, number, at, meta, spec);
+        put_event(&mut self.payload, tag, table, number, at, resource);
         if self.payload.len() > frame::MAX_PAYLOAD {
             self.payload.clear();
             return Err(io::Error::other("the resource is too large for the log"));
@@ -292,16 +291,14 @@ impl Journal {
     }
 }
 
-fn put_event(out: &mut Vec<u8>, tag: EventTag, table: u64, number: u64, at: Timestamp, meta: &Metadata, spec: &dyn Fn(&mut Vec<u8>)) {
+fn put_event(out: &mut Vec<u8>, tag: EventTag, table: u64, number: u64, at: Timestamp, resource: &AnyResource) {
     codec::put_event(out, tag, table, number, at);
     match tag {
-        EventTag::Created | EventTag::Updated => put_resource(out, meta, spec),
-        EventTag::Destroyed => codec::put_bytes(out, meta.id.as_bytes()),
+        EventTag::Created | EventTag::Updated => put_resource(out, resource),
+        EventTag::Destroyed => codec::put_bytes(out, resource.meta.id.as_bytes()),
     }
 }
 
-fn put_resource(out: &mut Vec<u8>, meta: &Metadata, spec: &dyn Fn(&mut Vec<u8>)) {
-    let mut bytes = Vec::new();
-    spec(&mut bytes);
-    codec::put_resource(out, meta, &bytes);
+fn put_resource(out: &mut Vec<u8>, resource: &AnyResource) {
+    codec::put_resource(out, &resource.meta, &resource.spec.to_proto());
 }

@@ -13,16 +13,16 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::{Either, select};
-use resource::{Kind, Name, Phase, Version};
+use resource::{AnyResource, Kind, Name, Phase, Version};
 
 use crate::context::{Context, Kept, panic_text};
 use crate::controller::Controller;
 use crate::error::Error;
 use crate::graph::{Node, OutputEdge, Strength};
 use crate::inputs::{BoundInput, InputSeen, Inputs, Reader};
-use crate::store::{AnyRows, Applied, Listener, Store};
+use crate::store::{Applied, Listener, Rows, Store};
 use crate::trigger::{Trigger, reason};
-use crate::wanted::{Mode, Wanted, WantedItem};
+use crate::wanted::{Mode, Wanted};
 
 type Reconcile<'a> = Pin<Box<dyn Future<Output = Result<Wanted, Error>> + Send + 'a>>;
 
@@ -46,7 +46,8 @@ impl<C: Controller> Call for C {
 
     fn bind(&self, store: &Store) -> (Vec<BoundInput>, Vec<BoundOutput>) {
         let inputs = C::In::declare().iter().map(|i| BoundInput::new(store, i)).collect();
-        let output = |o: crate::controller::OutputDeclaration| BoundOutput { rows: (o.bind)(store, &o.edge.kind.namespace), edge: o.edge };
+        let output =
+            |o: crate::controller::OutputDeclaration| BoundOutput { rows: store.rows(o.entry, &o.edge.kind.namespace), edge: o.edge };
         (inputs, C::outputs().list.into_iter().map(output).collect())
     }
 
@@ -64,7 +65,7 @@ impl<C: Controller> Call for C {
 #[derive(Debug)]
 pub(crate) struct BoundOutput {
     pub(crate) edge: OutputEdge,
-    pub(crate) rows: Arc<dyn AnyRows>,
+    pub(crate) rows: Arc<Rows>,
 }
 
 /// A controller in the runtime.
@@ -121,7 +122,7 @@ impl Slot {
         self.tables().for_each(|rows| rows.unlisten(&self.kept.trigger));
     }
 
-    fn tables(&self) -> impl Iterator<Item = &Arc<dyn AnyRows>> {
+    fn tables(&self) -> impl Iterator<Item = &Arc<Rows>> {
         self.inputs.iter().map(|i| &i.rows).chain(self.outputs.iter().map(|o| &o.rows))
     }
 
@@ -149,7 +150,7 @@ impl Slot {
         if complete && known && report.held.is_empty() {
             for (input, id) in going {
                 self.step().await;
-                if let Err(error) = self.inputs[input].rows.release(&id, &self.name) {
+                if let Err(error) = self.inputs[input].rows.remove_finalizer(&id, &self.name) {
                     return report.failed(format!("cannot let go of an input: {error}"));
                 }
             }
@@ -213,7 +214,7 @@ impl Slot {
                 tokio::task::yield_now().await;
             }
             self.step().await;
-            match self.write_item(item, &mut mentioned, report).await {
+            match self.write_item(&item, &mut mentioned, report).await {
                 Ok(()) => {}
                 Err(failure) => failures.push(failure),
             }
@@ -230,22 +231,21 @@ impl Slot {
         Ok(())
     }
 
-    async fn write_item(&self, item: WantedItem, mentioned: &mut [BTreeSet<Name>], report: &mut Report) -> Result<(), String> {
-        let WantedItem { kind, id, .. } = &item;
-        let Some(index) = self.outputs.iter().position(|o| o.edge.kind == *kind) else {
+    async fn write_item(&self, item: &AnyResource, mentioned: &mut [BTreeSet<Name>], report: &mut Report) -> Result<(), String> {
+        let (kind, id) = (item.meta.kind(), &item.meta.id);
+        let Some(index) = self.outputs.iter().position(|o| o.edge.kind == kind) else {
             return Err(format!("wants {kind}/{id}, which is not among its declared outputs; add it to `outputs()`"));
         };
         if !mentioned[index].insert(id.clone()) {
             return Err(format!("wants {kind}/{id} twice; ids must be unique"));
         }
-        let (kind, id) = (kind.clone(), id.clone());
-        match self.outputs[index].rows.apply_any(item, &self.name) {
-            Ok(Applied::Created(version) | Applied::Updated(version)) => report.written.push((kind, id, version)),
+        match self.outputs[index].rows.apply(item, &self.name) {
+            Ok(Applied::Created(version) | Applied::Updated(version)) => report.written.push((kind, id.clone(), version)),
             Ok(Applied::Unchanged(_)) => {}
             // It is made anew once the old one is gone. If it goes now, in one more run; if it is held, its end wakes this controller.
             Ok(Applied::TearingDown) => {
                 let held = report.held.len();
-                self.end(&self.outputs[index], &id, report).await?;
+                self.end(&self.outputs[index], id, report).await?;
                 if report.held.len() == held {
                     self.kept.trigger.wake(reason::INPUT);
                 }
@@ -281,7 +281,7 @@ impl Slot {
     /// Tears an output down and destroys it if nobody holds it.
     async fn end(&self, output: &BoundOutput, id: &Name, report: &mut Report) -> Result<(), String> {
         self.step().await;
-        let free = output.rows.teardown_any(id, &self.name);
+        let free = output.rows.teardown(id, &self.name);
         self.step().await;
         self.destroy(output, id, free, report)
     }
@@ -289,7 +289,7 @@ impl Slot {
     /// Destroys an output that is torn down and `free` of finalizers.
     fn destroy(&self, output: &BoundOutput, id: &Name, free: Result<bool, resource::Error>, report: &mut Report) -> Result<(), String> {
         let gone = match free {
-            Ok(true) => output.rows.destroy_any(id, &self.name).map(|()| true),
+            Ok(true) => output.rows.destroy(id, &self.name).map(|()| true),
             other => other,
         };
         match gone {
@@ -297,7 +297,7 @@ impl Slot {
             Ok(false) => report.held.push(self.holders(output, id)),
             Err(error) if error.is_not_found() => {}
             // Someone took hold between the two steps: it was running until now. The next change of it wakes this controller.
-            Err(error) if matches!(error, resource::Error::PendingFinalizers { .. }) => report.held.push(self.holders(output, id)),
+            Err(resource::Error::PendingFinalizers { .. }) => report.held.push(self.holders(output, id)),
             Err(error) => return Err(format!("cannot remove {}/{id}: {error}", output.edge.kind)),
         }
         Ok(())
@@ -319,7 +319,7 @@ impl Slot {
     }
 
     fn holders(&self, output: &BoundOutput, id: &Name) -> String {
-        let holders = output.rows.get_any(id).map(|r| r.meta.finalizers.join(", ")).unwrap_or_default();
+        let holders = output.rows.get(id).map(|r| r.meta.finalizers.join(", ")).unwrap_or_default();
         format!("{}/{id} is being torn down and held by {holders}", output.edge.kind)
     }
 

@@ -1,6 +1,6 @@
 //! What changed lately, for people: an entry per event that a table still keeps.
 
-use resource::{Name, Spec, Timestamp, Version};
+use resource::{Name, Timestamp, Version};
 
 use super::rows::{Change, Logged};
 
@@ -33,7 +33,7 @@ pub struct HistoryEntry {
 }
 
 impl HistoryEntry {
-    pub(crate) fn of<T: Spec>(number: u64, logged: &Logged<T>) -> Self {
+    pub(crate) fn of(number: u64, logged: &Logged) -> Self {
         let meta = &logged.change.resource().meta;
         let change = match logged.change {
             Change::Created(_) => ChangeKind::Created,

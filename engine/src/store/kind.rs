@@ -1,13 +1,13 @@
 //! The typed door to the store: what code uses that knows its kinds.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 
-use resource::{Error, Kind, Name, Phase, Resource, Spec};
+use resource::{AnyResource, Error, Kind, Name, Phase, Resource, Spec};
 
-use super::any::AnyRows;
 use super::history::HistoryEntry;
-use super::rows::Rows;
-use super::watch::{Start, Watch};
+use super::rows::{Rows, Touch};
+use super::watch::{Feed, Start, Watch};
 use crate::inputs::Many;
 
 /// The resources of one kind in one namespace. Cheap to clone; hot users keep it, since finding it costs more than using it.
@@ -15,37 +15,45 @@ use crate::inputs::Many;
 /// Whoever writes says as whom: a resource belongs to the owner that created it, and nobody else may change it. The empty owner is nobody
 /// in particular, and whoever writes without being a controller.
 #[derive(Debug)]
-pub struct Table<T: Spec>(pub(crate) Arc<Rows<T>>);
+pub struct Table<T: Spec> {
+    /// Opened for `T`: it holds nothing else.
+    rows: Arc<Rows>,
+    kind: PhantomData<fn() -> T>,
+}
 
 impl<T: Spec> Clone for Table<T> {
     fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
+        Self::of(Arc::clone(&self.rows))
     }
 }
 
 impl<T: Spec> Table<T> {
+    pub(super) fn of(rows: Arc<Rows>) -> Self {
+        Self { rows, kind: PhantomData }
+    }
+
     /// The kind and namespace.
     #[must_use]
     pub fn kind(&self) -> Kind {
-        AnyRows::kind(&*self.0)
+        self.rows.kind()
     }
 
     /// One resource.
     #[must_use]
     pub fn get(&self, id: &str) -> Option<Arc<Resource<T>>> {
-        self.0.get(id)
+        self.rows.get(id).map(typed)
     }
 
     /// All resources, sorted by id. Costs one clone if nothing has changed since the last call.
     #[must_use]
     pub fn list(&self) -> Many<T> {
-        Many::from_sorted(self.0.list())
+        Many::from_sorted(self.rows.list())
     }
 
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.read().map.len()
+        self.rows.len()
     }
 
     /// Whether there are none.
@@ -67,7 +75,7 @@ impl<T: Spec> Table<T> {
     /// # Errors
     /// [`Error::AlreadyExists`]; or the log cannot be written.
     pub fn create_as(&self, owner: impl Into<Name>, resource: Resource<T>) -> Result<Arc<Resource<T>>, Error> {
-        self.0.create(resource, &owner.into())
+        self.rows.create(resource.into(), &owner.into()).map(typed)
     }
 
     /// Replaces a running resource that nobody in particular owns, if it is still of the version that `resource` has.
@@ -75,7 +83,7 @@ impl<T: Spec> Table<T> {
     /// # Errors
     /// [`Error::NotFound`], [`Error::VersionConflict`], [`Error::OwnerConflict`], [`Error::PhaseConflict`]; or the log cannot be written.
     pub fn update(&self, resource: Resource<T>) -> Result<Arc<Resource<T>>, Error> {
-        self.0.update(resource, "", Some(Phase::Running))
+        self.update_as("", resource, Some(Phase::Running))
     }
 
     /// Replaces a resource, if it is still of the version that `resource` has, owned by `owner`, and in `phase` if one is given.
@@ -83,7 +91,7 @@ impl<T: Spec> Table<T> {
     /// # Errors
     /// [`Error::NotFound`], [`Error::VersionConflict`], [`Error::OwnerConflict`], [`Error::PhaseConflict`]; or the log cannot be written.
     pub fn update_as(&self, owner: &str, resource: Resource<T>, phase: Option<Phase>) -> Result<Arc<Resource<T>>, Error> {
-        self.0.update(resource, owner, phase)
+        self.rows.update(resource.into(), owner, phase).map(typed)
     }
 
     /// Reads, changes and writes a running resource, again if somebody came between. Nothing is written if `change` changes nothing.
@@ -91,30 +99,21 @@ impl<T: Spec> Table<T> {
     /// # Errors
     /// [`Error::NotFound`], [`Error::OwnerConflict`], [`Error::PhaseConflict`]; or the log cannot be written.
     pub fn modify(&self, owner: &str, id: &str, mut change: impl FnMut(&mut Resource<T>)) -> Result<Arc<Resource<T>>, Error> {
-        self.0.modify(id, Some(owner), Some(Phase::Running), |r| {
-            let before = (r.spec.clone(), r.meta.clone());
-            change(r);
-            Ok(r.spec != before.0 || r.meta != before.1)
-        })
+        let written = self.rows.modify(id, Some(owner), Some(Phase::Running), Touch::All, &mut |old| {
+            let old = look::<T>(old);
+            let mut new = old.clone();
+            change(&mut new);
+            Ok((new != *old).then(|| new.into()))
+        });
+        written.map(typed)
     }
 
     /// Creates the resource, or makes its spec this one. Nothing is written if it is.
     ///
     /// # Errors
     /// [`Error::OwnerConflict`], [`Error::PhaseConflict`]; or the log cannot be written.
-    pub fn put(&self, owner: &str, id: impl Into<Name>, spec: T) -> Result<Arc<Resource<T>>, Error> {
-        let id = id.into();
-        loop {
-            let modified = self.modify(owner, &id, |r| r.spec.clone_from(&spec));
-            let created = match modified {
-                Err(Error::NotFound(_)) => self.create_as(owner, Resource::new(id.clone(), spec.clone())),
-                done => return done,
-            };
-            match created {
-                Err(Error::AlreadyExists(_)) => {}
-                done => return done,
-            }
-        }
+    pub fn put(&self, owner: impl Into<Name>, id: impl Into<Name>, spec: T) -> Result<Arc<Resource<T>>, Error> {
+        self.rows.put(Resource::new(id, spec).into(), &owner.into()).map(typed)
     }
 
     /// Marks a resource as going away. True when nobody holds a finalizer on it, so that it may be destroyed.
@@ -122,7 +121,7 @@ impl<T: Spec> Table<T> {
     /// # Errors
     /// [`Error::NotFound`], [`Error::OwnerConflict`]; or the log cannot be written.
     pub fn teardown(&self, owner: &str, id: &str) -> Result<bool, Error> {
-        self.0.teardown(id, owner)
+        self.rows.teardown(id, owner)
     }
 
     /// Destroys a resource.
@@ -130,7 +129,7 @@ impl<T: Spec> Table<T> {
     /// # Errors
     /// [`Error::NotFound`], [`Error::OwnerConflict`], [`Error::PendingFinalizers`]; or the log cannot be written.
     pub fn destroy(&self, owner: &str, id: &str) -> Result<(), Error> {
-        self.0.destroy(id, owner).map(drop)
+        self.rows.destroy(id, owner)
     }
 
     /// Adds a finalizer, whoever the owner is: from now on the resource cannot be destroyed.
@@ -138,7 +137,7 @@ impl<T: Spec> Table<T> {
     /// # Errors
     /// [`Error::NotFound`], [`Error::PhaseConflict`] when it is being torn down already; or the log cannot be written.
     pub fn add_finalizer(&self, id: &str, finalizer: &str) -> Result<(), Error> {
-        self.0.add_finalizer(id, finalizer).map(drop)
+        self.rows.add_finalizer(id, finalizer)
     }
 
     /// Removes a finalizer. No error when it, or the resource, is not there.
@@ -146,7 +145,7 @@ impl<T: Spec> Table<T> {
     /// # Errors
     /// The log cannot be written.
     pub fn remove_finalizer(&self, id: &str, finalizer: &str) -> Result<(), Error> {
-        self.0.remove_finalizer(id, finalizer)
+        self.rows.remove_finalizer(id, finalizer)
     }
 
     /// Watches all resources.
@@ -154,7 +153,7 @@ impl<T: Spec> Table<T> {
     /// # Errors
     /// [`Error::BadBookmark`], when `start` is one from which nothing can be resumed.
     pub fn watch(&self, start: Start) -> Result<Watch<T>, Error> {
-        Watch::open(Arc::clone(&self.0), None, start)
+        Feed::open(Arc::clone(&self.rows), None, start).map(Watch::of)
     }
 
     /// Watches one resource.
@@ -162,12 +161,27 @@ impl<T: Spec> Table<T> {
     /// # Errors
     /// [`Error::BadBookmark`], when `start` is one from which nothing can be resumed.
     pub fn watch_one(&self, id: impl Into<Name>, start: Start) -> Result<Watch<T>, Error> {
-        Watch::open(Arc::clone(&self.0), Some(id.into()), start)
+        Feed::open(Arc::clone(&self.rows), Some(id.into()), start).map(Watch::of)
     }
 
     /// The last changes, oldest first, as far as they are kept (at most 1024).
     #[must_use]
     pub fn history(&self) -> Vec<HistoryEntry> {
-        self.0.history_any()
+        self.rows.history()
     }
+}
+
+/// A resource of a table that holds nothing but `T`.
+pub(crate) fn typed<T: Spec>(resource: AnyResource) -> Arc<Resource<T>> {
+    resource.into_typed().unwrap_or_else(|| mixed_up(T::TYPE))
+}
+
+/// [`typed`] for a look.
+pub(crate) fn look<T: Spec>(resource: &AnyResource) -> &Resource<T> {
+    resource.downcast_ref().unwrap_or_else(|| mixed_up(T::TYPE))
+}
+
+#[cold]
+fn mixed_up(type_: &str) -> ! {
+    panic!("a table of {type_} holds something else");
 }

@@ -1,12 +1,12 @@
-//! The store: typed tables in memory, one per kind and namespace, found by type.
+//! The store: tables in memory, one per kind and namespace.
 //!
 //! Code that knows its kinds takes a [`Table`] once and keeps it. Code that does not (the API server) uses the store as a
 //! [`State`](resource::State). Both see the same resources under the same rules.
 
-mod any;
 mod errors;
 mod history;
 mod kind;
+mod owned;
 mod ring;
 mod rows;
 mod state;
@@ -19,14 +19,14 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::UNIX_EPOCH;
 
-use resource::{AnyResource, Definition, Key, Kind, Name, Namespace, Registry, ResourceDefinition, Spec};
+use resource::{AnyResource, Definition, Entry, Key, Kind, Name, Namespace, Registry, ResourceDefinition, Spec};
 use tokio::sync::Notify;
 
-pub(crate) use self::any::AnyRows;
 pub(crate) use self::errors::storage as storage_error;
 pub use self::history::{ChangeKind, HistoryEntry};
 pub use self::kind::Table;
-pub(crate) use self::rows::{Applied, Listener, Rows, Shared};
+pub(crate) use self::kind::{look, typed};
+pub(crate) use self::rows::{Applied, Listener, Rows, Shared, Snapshot};
 pub use self::watch::{FellBehind, Happened, Position, Seen, Start, Watch};
 use crate::clock::{Clock, SystemClock};
 use crate::durable::{Dump, Journal, OpenError, Parked, Source, open};
@@ -39,7 +39,7 @@ pub struct Store {
 
 struct Inner {
     shared: Arc<Shared>,
-    tables: RwLock<BTreeMap<Kind, Arc<dyn AnyRows>>>,
+    tables: RwLock<BTreeMap<Kind, Arc<Rows>>>,
     /// The type names that are known, whether or not they have a table.
     known: RwLock<BTreeSet<Name>>,
     /// What a durable store held of tables that nobody has opened yet.
@@ -168,7 +168,7 @@ impl Store {
     /// When two Rust types claim the same wire type; that is a mistake in the program.
     #[must_use]
     pub fn kind<T: Spec>(&self) -> Table<T> {
-        Table(self.rows(&Name::literal(T::NAMESPACE)))
+        self.kind_in(Name::literal(T::NAMESPACE))
     }
 
     /// The resources of kind `T` in `namespace`.
@@ -177,7 +177,7 @@ impl Store {
     /// As [`Store::kind`].
     #[must_use]
     pub fn kind_in<T: Spec>(&self, namespace: impl Into<Name>) -> Table<T> {
-        Table(self.rows(&namespace.into()))
+        Table::of(self.rows(Entry::of::<T>(), &namespace.into()))
     }
 
     /// Makes a kind known and gives it a table in its default namespace.
@@ -196,13 +196,13 @@ impl Store {
     /// The history of a kind: its last changes, oldest first. Empty when the kind has no table.
     #[must_use]
     pub fn history(&self, kind: &Kind) -> Vec<HistoryEntry> {
-        self.find(kind).map(|rows| rows.history_any()).unwrap_or_default()
+        self.find(kind).map(|rows| rows.history()).unwrap_or_default()
     }
 
     /// One resource of whatever kind.
     #[must_use]
     pub fn get_any(&self, key: &Key) -> Option<AnyResource> {
-        self.find(&key.kind())?.get_any(&key.id)
+        self.find(&key.kind())?.get(&key.id)
     }
 
     /// Every kind that has a table, with the number of its resources.
@@ -223,11 +223,7 @@ impl Store {
         Arc::clone(&self.inner.shared.clock)
     }
 
-    pub(crate) fn any_rows<T: Spec>(&self, namespace: &Name) -> Arc<dyn AnyRows> {
-        self.rows::<T>(namespace)
-    }
-
-    fn find(&self, kind: &Kind) -> Option<Arc<dyn AnyRows>> {
+    fn find(&self, kind: &Kind) -> Option<Arc<Rows>> {
         self.inner.tables.read().unwrap_or_else(PoisonError::into_inner).get(kind).cloned()
     }
 
@@ -235,21 +231,21 @@ impl Store {
         self.inner.known.read().unwrap_or_else(PoisonError::into_inner).contains(type_)
     }
 
-    fn rows<T: Spec>(&self, namespace: &Name) -> Arc<Rows<T>> {
-        let kind = Kind { namespace: namespace.clone(), type_: Name::literal(T::TYPE) };
-        let found = match self.find(&kind) {
+    /// The table of a kind.
+    ///
+    /// # Panics
+    /// When it was opened for another Rust type.
+    pub(crate) fn rows(&self, entry: Entry, namespace: &Name) -> Arc<Rows> {
+        let kind = Kind { namespace: namespace.clone(), type_: Name::literal(entry.definition().type_) };
+        let rows = match self.find(&kind) {
             Some(found) => found,
-            None => self.open_table::<T>(&kind),
+            None => self.open_table(&kind, entry),
         };
-        match found.into_any().downcast() {
-            Ok(rows) => rows,
-            Err(_) => {
-                panic!("two Rust types claim the resource type {} (one is {}); give one another name", T::TYPE, std::any::type_name::<T>())
-            }
-        }
+        assert!(rows.entry.is_same(&entry), "two Rust types claim the resource type {}; give one another name", kind.type_);
+        rows
     }
 
-    fn open_table<T: Spec>(&self, kind: &Kind) -> Arc<dyn AnyRows> {
+    fn open_table(&self, kind: &Kind, entry: Entry) -> Arc<Rows> {
         let fresh;
         let rows = {
             // The log before the tables, as everywhere: whoever writes the log anew goes through all tables.
@@ -259,14 +255,14 @@ impl Store {
             fresh = !tables.contains_key(kind);
             Arc::clone(tables.entry(kind.clone()).or_insert_with(|| {
                 let shared = Arc::clone(&self.inner.shared);
-                match parked {
-                    Some(parked) => Arc::new(Rows::<T>::unpark(parked, shared)),
-                    None => Arc::new(Rows::<T>::new(kind.namespace.clone(), kind.type_.clone(), shared)),
-                }
+                Arc::new(match parked {
+                    Some(parked) => Rows::unpark(parked, entry, shared),
+                    None => Rows::new(kind.namespace.clone(), entry, shared),
+                })
             }))
         };
         if fresh {
-            self.define(T::definition());
+            self.define(entry.definition());
             self.describe(&kind.namespace);
             self.inner.opened.notify_waiters();
         }

@@ -1,18 +1,19 @@
-//! One kind in one namespace: the typed table in which its resources live.
+//! One kind in one namespace: the table in which its resources live. It does not know their Rust type, so that hundreds of kinds share its
+//! code; [`Table`](super::Table) is the typed door to it.
 //!
 //! Every rule about writing is here and nowhere else: optimistic concurrency, owners, phases, finalizers. A write is one critical section:
 //! check, record in the log (if there is one), replace the `Arc`, number the event. Reads clone an `Arc` and copy nothing.
 //!
 //! Lock order: the log before a table, and never two tables.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use hashbrown::HashMap;
-use hashbrown::hash_map::Entry;
-use resource::{Error, Kind, Metadata, Name, Phase, Resource, Spec, Timestamp, Version};
+use hashbrown::hash_map;
+use resource::{AnyResource, Entry, Error, Kind, Metadata, Name, Phase, Timestamp, Version};
 
 use super::errors::{self, Site};
+use super::history::HistoryEntry;
 use super::ring::Ring;
 use super::waiters::Waiters;
 use crate::clock::Clock;
@@ -20,34 +21,24 @@ use crate::durable::{Dump, EventTag, Journal, Parked, codec};
 use crate::trigger::Trigger;
 
 /// What happened to a resource.
-#[derive(Debug)]
-pub(crate) enum Change<T: Spec> {
+#[derive(Debug, Clone)]
+pub(crate) enum Change {
     /// It came into being.
-    Created(Arc<Resource<T>>),
+    Created(AnyResource),
     /// It was replaced.
     Updated {
         /// What it was.
-        old: Arc<Resource<T>>,
+        old: AnyResource,
         /// What it is.
-        new: Arc<Resource<T>>,
+        new: AnyResource,
     },
     /// It is gone; this is what it last was.
-    Destroyed(Arc<Resource<T>>),
+    Destroyed(AnyResource),
 }
 
-impl<T: Spec> Clone for Change<T> {
-    fn clone(&self) -> Self {
-        match self {
-            Self::Created(new) => Self::Created(Arc::clone(new)),
-            Self::Updated { old, new } => Self::Updated { old: Arc::clone(old), new: Arc::clone(new) },
-            Self::Destroyed(old) => Self::Destroyed(Arc::clone(old)),
-        }
-    }
-}
-
-impl<T: Spec> Change<T> {
+impl Change {
     /// The resource as it is now, or last was.
-    pub(crate) fn resource(&self) -> &Arc<Resource<T>> {
+    pub(crate) fn resource(&self) -> &AnyResource {
         match self {
             Self::Created(r) | Self::Updated { new: r, .. } | Self::Destroyed(r) => r,
         }
@@ -56,9 +47,9 @@ impl<T: Spec> Change<T> {
 
 /// A change with its time.
 #[derive(Debug)]
-pub(crate) struct Logged<T: Spec> {
+pub(crate) struct Logged {
     pub(crate) at: Timestamp,
-    pub(crate) change: Change<T>,
+    pub(crate) change: Change,
 }
 
 /// What all tables of a store share.
@@ -100,28 +91,31 @@ pub(crate) struct Listener {
 
 /// How much a write touched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Touch {
+pub(crate) enum Touch {
     All,
     FinalizersOnly,
 }
 
 #[derive(Debug)]
-pub(crate) struct Items<T: Spec> {
-    pub(crate) map: HashMap<Name, Arc<Resource<T>>>,
-    pub(crate) ring: Ring<Logged<T>>,
+pub(crate) struct Items {
+    pub(crate) map: HashMap<Name, AnyResource>,
+    pub(crate) ring: Ring<Logged>,
     listeners: Option<Arc<[Listener]>>,
 }
 
-type Snapshot<T> = Arc<[Arc<Resource<T>>]>;
+/// A table's resources at one moment, sorted by id.
+pub(crate) type Snapshot = Arc<[AnyResource]>;
 
 #[derive(Debug)]
-pub(crate) struct Rows<T: Spec> {
+pub(crate) struct Rows {
     pub(crate) namespace: Name,
     pub(crate) type_: Name,
+    /// What the table holds.
+    pub(crate) entry: Entry,
     pub(crate) shared: Arc<Shared>,
-    items: RwLock<Items<T>>,
+    items: RwLock<Items>,
     /// The sorted list as of an event number, so that listing an unchanged table costs one clone.
-    sorted: Mutex<Option<(u64, Snapshot<T>)>>,
+    sorted: Mutex<Option<(u64, Snapshot)>>,
     pub(crate) waiters: Waiters,
 }
 
@@ -135,38 +129,31 @@ pub(crate) enum Applied {
     TearingDown,
 }
 
-/// A resource that a controller wants, and whose it is to be.
-#[derive(Debug)]
-pub(crate) struct WantedRow<'a, T> {
-    pub(crate) id: &'a Name,
-    pub(crate) spec: T,
-    pub(crate) labels: BTreeMap<Name, Name>,
-    pub(crate) annotations: BTreeMap<Name, Name>,
-    pub(crate) owner: &'a Name,
-}
-
-impl<T: Spec> Rows<T> {
-    pub(crate) fn new(namespace: Name, type_: Name, shared: Arc<Shared>) -> Self {
+impl Rows {
+    pub(crate) fn new(namespace: Name, entry: Entry, shared: Arc<Shared>) -> Self {
         let ring = Ring::new(shared.history);
-        Self::resumed(namespace, type_, shared, HashMap::new(), ring)
+        Self::resumed(namespace, entry, shared, HashMap::new(), ring)
     }
 
-    pub(crate) fn resumed(
-        namespace: Name,
-        type_: Name,
-        shared: Arc<Shared>,
-        map: HashMap<Name, Arc<Resource<T>>>,
-        ring: Ring<Logged<T>>,
-    ) -> Self {
+    fn resumed(namespace: Name, entry: Entry, shared: Arc<Shared>, map: HashMap<Name, AnyResource>, ring: Ring<Logged>) -> Self {
+        let type_ = Name::literal(entry.definition().type_);
         let items = RwLock::new(Items { map, ring, listeners: None });
-        Self { namespace, type_, shared, items, sorted: Mutex::new(None), waiters: Waiters::default() }
+        Self { namespace, type_, entry, shared, items, sorted: Mutex::new(None), waiters: Waiters::default() }
     }
 
-    pub(crate) fn read(&self) -> RwLockReadGuard<'_, Items<T>> {
+    pub(crate) fn kind(&self) -> Kind {
+        Kind { namespace: self.namespace.clone(), type_: self.type_.clone() }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.read().map.len()
+    }
+
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, Items> {
         self.items.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Items<T>> {
+    fn write(&self) -> RwLockWriteGuard<'_, Items> {
         self.items.write().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -174,12 +161,12 @@ impl<T: Spec> Rows<T> {
         Site { namespace: &self.namespace, type_: &self.type_, id }
     }
 
-    pub(crate) fn get(&self, id: &str) -> Option<Arc<Resource<T>>> {
+    pub(crate) fn get(&self, id: &str) -> Option<AnyResource> {
         self.read().map.get(id).cloned()
     }
 
     /// All resources, sorted by id.
-    pub(crate) fn list(&self) -> Snapshot<T> {
+    pub(crate) fn list(&self) -> Snapshot {
         let items = self.read();
         let last = items.ring.last();
         let mut sorted = self.sorted.lock().unwrap_or_else(PoisonError::into_inner);
@@ -191,7 +178,7 @@ impl<T: Spec> Rows<T> {
         let mut list: Vec<_> = items.map.values().cloned().collect();
         drop(items);
         list.sort_unstable_by(|a, b| a.meta.id.cmp(&b.meta.id));
-        let list: Snapshot<T> = list.into();
+        let list: Snapshot = list.into();
         *sorted = Some((last, Arc::clone(&list)));
         list
     }
@@ -212,90 +199,112 @@ impl<T: Spec> Rows<T> {
     }
 
     /// Creates a resource owned by `owner`.
-    pub(crate) fn create(&self, mut resource: Resource<T>, owner: &Name) -> Result<Arc<Resource<T>>, Error> {
+    pub(crate) fn create(&self, resource: AnyResource, owner: &Name) -> Result<AnyResource, Error> {
+        self.check(&resource)?;
         errors::check_id(self.site(&resource.meta.id))?;
         let now = self.shared.now();
-        resource.meta.namespace = self.namespace.clone();
-        resource.meta.type_ = self.type_.clone();
-        resource.meta.owner = owner.clone();
-        resource.meta.version = Version::UNDEFINED.next();
-        resource.meta.created = now;
-        resource.meta.updated = now;
-        let new = Arc::new(resource);
+        let new = resource.change_meta(|meta| {
+            meta.namespace.clone_from(&self.namespace);
+            meta.type_.clone_from(&self.type_);
+            meta.owner.clone_from(owner);
+            meta.version = Version::UNDEFINED.next();
+            meta.created = now;
+            meta.updated = now;
+        });
         let mut journal = self.shared.journal();
         let mut guard = self.write();
         let items = &mut *guard;
-        let Entry::Vacant(slot) = items.map.entry(new.meta.id.clone()) else {
+        let hash_map::Entry::Vacant(slot) = items.map.entry(new.meta.id.clone()) else {
             return Err(errors::exists(self.site(&new.meta.id)));
         };
-        let change = Change::Created(Arc::clone(&new));
-        record(journal.as_deref_mut(), &change, items.ring.last() + 1, now)?;
-        slot.insert(Arc::clone(&new));
-        self.publish(guard, journal, Logged { at: now, change }, Touch::All);
+        record(journal.as_deref_mut(), EventTag::Created, &new, items.ring.last() + 1, now)?;
+        slot.insert(new.clone());
+        self.publish(guard, journal, Logged { at: now, change: Change::Created(new.clone()) }, Touch::All);
         Ok(new)
     }
 
     /// Replaces a resource. Its version must be the stored one, `owner` the stored owner, and the stored phase `phase` if one is given.
-    pub(crate) fn update(&self, resource: Resource<T>, owner: &str, phase: Option<Phase>) -> Result<Arc<Resource<T>>, Error> {
+    pub(crate) fn update(&self, resource: AnyResource, owner: &str, phase: Option<Phase>) -> Result<AnyResource, Error> {
+        self.check(&resource)?;
         self.replace(resource, owner, phase, Touch::All)
     }
 
-    fn replace(&self, mut resource: Resource<T>, owner: &str, phase: Option<Phase>, touch: Touch) -> Result<Arc<Resource<T>>, Error> {
+    fn replace(&self, resource: AnyResource, owner: &str, phase: Option<Phase>, touch: Touch) -> Result<AnyResource, Error> {
         let now = self.shared.now();
         let mut journal = self.shared.journal();
         let mut guard = self.write();
         let items = &mut *guard;
-        let site = Site { namespace: &self.namespace, type_: &self.type_, id: &resource.meta.id };
-        let Some(slot) = items.map.get_mut(&resource.meta.id) else { return Err(errors::not_found(site)) };
-        check_owner(site, &slot.meta, owner)?;
-        if resource.meta.version != slot.meta.version {
-            return Err(errors::version(site, resource.meta.version, slot.meta.version));
+        let (site, meta) = (self.site(&resource.meta.id), &resource.meta);
+        let Some(slot) = items.map.get_mut(&meta.id) else { return Err(errors::not_found(site)) };
+        let stored = &slot.meta;
+        check_owner(site, stored, owner)?;
+        if meta.version != stored.version {
+            return Err(errors::version(site, meta.version, stored.version));
         }
-        check_phase(site, &slot.meta, phase)?;
-        if slot.meta.phase == Phase::TearingDown && resource.meta.phase == Phase::Running {
+        check_phase(site, stored, phase)?;
+        if stored.phase == Phase::TearingDown && meta.phase == Phase::Running {
             return Err(errors::phase(site, Phase::Running, Phase::TearingDown));
         }
-        stamp(&mut resource.meta, &slot.meta, now);
-        let new = Arc::new(resource);
-        let change = Change::Updated { old: Arc::clone(slot), new: Arc::clone(&new) };
-        record(journal.as_deref_mut(), &change, items.ring.last() + 1, now)?;
-        *slot = Arc::clone(&new);
-        self.publish(guard, journal, Logged { at: now, change }, touch);
+        let new = resource.change_meta(|meta| stamp(meta, stored, now));
+        record(journal.as_deref_mut(), EventTag::Updated, &new, items.ring.last() + 1, now)?;
+        let old = std::mem::replace(slot, new.clone());
+        self.publish(guard, journal, Logged { at: now, change: Change::Updated { old, new: new.clone() } }, touch);
         Ok(new)
     }
 
-    /// Reads, modifies and writes until nobody came between. `change` may run more than once and answers whether there is anything to write.
+    /// Reads, modifies and writes until nobody came between. `change` may run more than once; it answers what is to be written, if
+    /// anything.
     pub(crate) fn modify(
         &self,
         id: &str,
         owner: Option<&str>,
         phase: Option<Phase>,
-        mut change: impl FnMut(&mut Resource<T>) -> Result<bool, Error>,
-    ) -> Result<Arc<Resource<T>>, Error> {
-        self.retry(id, owner, phase, Touch::All, &mut change)
-    }
-
-    fn retry(
-        &self,
-        id: &str,
-        owner: Option<&str>,
-        phase: Option<Phase>,
         touch: Touch,
-        change: &mut dyn FnMut(&mut Resource<T>) -> Result<bool, Error>,
-    ) -> Result<Arc<Resource<T>>, Error> {
+        change: &mut dyn FnMut(&AnyResource) -> Result<Option<AnyResource>, Error>,
+    ) -> Result<AnyResource, Error> {
         loop {
             let old = self.get(id).ok_or_else(|| errors::not_found(self.site(id)))?;
             let owner = owner.unwrap_or(&old.meta.owner);
             check_owner(self.site(id), &old.meta, owner)?;
             check_phase(self.site(id), &old.meta, phase)?;
-            let mut new = Resource::clone(&old);
-            if !change(&mut new)? {
-                return Ok(old);
-            }
-            new.meta.id = old.meta.id.clone();
-            new.meta.version = old.meta.version;
+            let Some(new) = change(&old)? else { return Ok(old) };
+            let new = new.change_meta(|meta| {
+                meta.id.clone_from(&old.meta.id);
+                meta.version = old.meta.version;
+            });
             match self.replace(new, owner, phase, touch) {
-                Err(e) if matches!(e, Error::VersionConflict { .. }) => {}
+                Err(Error::VersionConflict { .. }) => {}
+                done => return done,
+            }
+        }
+    }
+
+    /// [`modify`](Self::modify) of metadata alone. `change` answers whether there is anything to write.
+    fn modify_meta(
+        &self,
+        id: &str,
+        owner: Option<&str>,
+        touch: Touch,
+        change: &dyn Fn(&mut Metadata) -> Result<bool, Error>,
+    ) -> Result<AnyResource, Error> {
+        self.modify(id, owner, None, touch, &mut |old| {
+            let mut meta = old.meta.clone();
+            Ok(change(&mut meta)?.then(|| old.with_meta(meta)))
+        })
+    }
+
+    /// Creates the resource, or gives the stored one its spec. Nothing is written if it has it.
+    pub(crate) fn put(&self, resource: AnyResource, owner: &Name) -> Result<AnyResource, Error> {
+        loop {
+            let written = self.modify(&resource.meta.id, Some(owner), Some(Phase::Running), Touch::All, &mut |old| {
+                Ok((!old.spec.equals(&resource.spec)).then(|| resource.with_meta(old.meta.clone())))
+            });
+            let created = match written {
+                Err(Error::NotFound(_)) => self.create(resource.clone(), owner),
+                done => return done,
+            };
+            match created {
+                Err(Error::AlreadyExists(_)) => {}
                 done => return done,
             }
         }
@@ -303,33 +312,26 @@ impl<T: Spec> Rows<T> {
 
     /// Marks a resource as going away. Answers whether nobody holds a finalizer on it, so that it may be destroyed.
     pub(crate) fn teardown(&self, id: &str, owner: &str) -> Result<bool, Error> {
-        let torn = self.retry(id, Some(owner), None, Touch::All, &mut |r| {
-            let running = r.meta.phase == Phase::Running;
-            r.meta.phase = Phase::TearingDown;
+        let torn = self.modify_meta(id, Some(owner), Touch::All, &|meta| {
+            let running = meta.phase == Phase::Running;
+            meta.phase = Phase::TearingDown;
             Ok(running)
         })?;
         Ok(torn.meta.finalizers.is_empty())
     }
 
     /// Adds a finalizer; nothing happens when it is there. A resource that is being torn down takes none any more.
-    pub(crate) fn add_finalizer(&self, id: &str, finalizer: &str) -> Result<Arc<Resource<T>>, Error> {
-        self.retry(id, None, None, Touch::FinalizersOnly, &mut |r| {
-            if r.meta.finalizers.iter().any(|f| **f == *finalizer) {
-                return Ok(false);
-            }
-            check_phase(self.site(id), &r.meta, Some(Phase::Running))?;
-            r.meta.finalizers.push(finalizer.into());
-            Ok(true)
-        })
+    pub(crate) fn add_finalizer(&self, id: &str, finalizer: &str) -> Result<(), Error> {
+        let added = self.modify_meta(id, None, Touch::FinalizersOnly, &|meta| {
+            let absent = meta.add_finalizer(finalizer);
+            if absent { check_phase(self.site(id), meta, Some(Phase::Running)).map(|()| true) } else { Ok(false) }
+        });
+        added.map(drop)
     }
 
     /// Removes a finalizer; nothing happens when it is not there, or the resource is not.
     pub(crate) fn remove_finalizer(&self, id: &str, finalizer: &str) -> Result<(), Error> {
-        let removed = self.retry(id, None, None, Touch::FinalizersOnly, &mut |r| {
-            let before = r.meta.finalizers.len();
-            r.meta.finalizers.retain(|f| **f != *finalizer);
-            Ok(r.meta.finalizers.len() < before)
-        });
+        let removed = self.modify_meta(id, None, Touch::FinalizersOnly, &|meta| Ok(meta.remove_finalizer(finalizer)));
         match removed {
             Err(e) if e.is_not_found() => Ok(()),
             other => other.map(drop),
@@ -337,7 +339,7 @@ impl<T: Spec> Rows<T> {
     }
 
     /// Removes a resource on which nobody holds a finalizer.
-    pub(crate) fn destroy(&self, id: &str, owner: &str) -> Result<Arc<Resource<T>>, Error> {
+    pub(crate) fn destroy(&self, id: &str, owner: &str) -> Result<(), Error> {
         let now = self.shared.now();
         let mut journal = self.shared.journal();
         let mut guard = self.write();
@@ -347,40 +349,34 @@ impl<T: Spec> Rows<T> {
         if !old.meta.finalizers.is_empty() {
             return Err(errors::finalizers(self.site(id), &old.meta));
         }
-        let old = Arc::clone(old);
-        let change = Change::Destroyed(Arc::clone(&old));
-        record(journal.as_deref_mut(), &change, items.ring.last() + 1, now)?;
+        let old = old.clone();
+        record(journal.as_deref_mut(), EventTag::Destroyed, &old, items.ring.last() + 1, now)?;
         items.map.remove(id);
-        self.publish(guard, journal, Logged { at: now, change }, Touch::All);
-        Ok(old)
+        self.publish(guard, journal, Logged { at: now, change: Change::Destroyed(old) }, Touch::All);
+        Ok(())
     }
 
     /// Brings one resource to what its owner wants, and writes nothing when it is that already.
-    pub(crate) fn apply(&self, row: WantedRow<'_, T>) -> Result<Applied, Error> {
-        let WantedRow { id, spec, labels, annotations, owner } = row;
+    pub(crate) fn apply(&self, wanted: &AnyResource, owner: &Name) -> Result<Applied, Error> {
+        let (id, labels, annotations) = (&wanted.meta.id, &wanted.meta.labels, &wanted.meta.annotations);
         let Some(old) = self.get(id) else {
-            let mut resource = Resource::new(id.clone(), spec);
-            resource.meta.labels = labels;
-            resource.meta.annotations = annotations;
-            return self.create(resource, owner).map(|r| Applied::Created(r.meta.version));
+            return self.create(wanted.clone(), owner).map(|r| Applied::Created(r.meta.version));
         };
         check_owner(self.site(id), &old.meta, owner)?;
         if old.meta.phase == Phase::TearingDown {
             return Ok(Applied::TearingDown);
         }
-        if old.spec == spec && old.meta.labels == labels && old.meta.annotations == annotations {
+        if old.spec.equals(&wanted.spec) && old.meta.labels == *labels && old.meta.annotations == *annotations {
             return Ok(Applied::Unchanged(old.meta.version));
         }
-        let written = self.retry(id, Some(owner), Some(Phase::Running), Touch::All, &mut |r| {
-            r.spec = spec.clone();
-            r.meta.labels.clone_from(&labels);
-            r.meta.annotations.clone_from(&annotations);
-            Ok(true)
+        let written = self.modify(id, Some(owner), Some(Phase::Running), Touch::All, &mut |old| {
+            let meta = Metadata { labels: labels.clone(), annotations: annotations.clone(), ..old.meta.clone() };
+            Ok(Some(wanted.with_meta(meta)))
         });
         match written {
             Ok(new) => Ok(Applied::Updated(new.meta.version)),
             // Torn down or destroyed since it was read: it comes again with the change that did it.
-            Err(e) if matches!(e, Error::PhaseConflict { .. } | Error::NotFound(_)) => Ok(Applied::TearingDown),
+            Err(Error::PhaseConflict { .. } | Error::NotFound(_)) => Ok(Applied::TearingDown),
             Err(e) => Err(e),
         }
     }
@@ -388,39 +384,35 @@ impl<T: Spec> Rows<T> {
     /// Describes the table for a new log: what was there before the oldest event that is kept, then the events.
     pub(crate) fn dump(&self, dump: &mut Dump<'_>) {
         let items = self.read();
-        let mut before: HashMap<&Name, &Arc<Resource<T>>> = items.map.iter().collect();
+        let mut before: HashMap<&Name, &AnyResource> = items.map.iter().collect();
         for (_, logged) in items.ring.iter().rev() {
             match &logged.change {
                 Change::Created(new) => drop(before.remove(&new.meta.id)),
                 Change::Updated { old, .. } | Change::Destroyed(old) => drop(before.insert(&old.meta.id, old)),
             }
         }
-        let table = dump.table(&Kind { namespace: self.namespace.clone(), type_: self.type_.clone() }, items.ring.oldest() - 1);
-        for resource in before.values() {
-            dump.row(table, &resource.meta, &|out| resource.spec.encode_proto(out));
-        }
+        let table = dump.table(&self.kind(), items.ring.oldest() - 1);
+        before.into_values().for_each(|resource| dump.row(table, resource));
         for (number, logged) in items.ring.iter() {
-            let resource = logged.change.resource();
-            dump.event(table, tag(&logged.change), number, logged.at, &resource.meta, &|out| resource.spec.encode_proto(out));
+            dump.event(table, tag(&logged.change), number, logged.at, logged.change.resource());
         }
     }
 
     /// A table from what a log held of it. What cannot be decoded (the kind has changed its fields) is left out, with an error in the log.
-    pub(crate) fn unpark(parked: Parked, shared: Arc<Shared>) -> Self {
+    pub(crate) fn unpark(parked: Parked, entry: Entry, shared: Arc<Shared>) -> Self {
         let Parked { kind, last, rows, events } = parked;
-        let decode = |bytes: &[u8]| -> Option<Arc<Resource<T>>> {
-            let decoded = decode_resource::<T>(&kind, bytes);
+        let decode = |bytes: &[u8]| -> Option<AnyResource> {
+            let decoded = decode_resource(&kind, &entry, bytes);
             decoded.inspect_err(|error| tracing::error!(%kind, %error, "a stored resource cannot be read and is left out")).ok()
         };
-        let mut map: HashMap<Name, Arc<Resource<T>>> =
-            rows.values().filter_map(|bytes| decode(bytes)).map(|r| (r.meta.id.clone(), r)).collect();
+        let mut map: HashMap<Name, AnyResource> = rows.values().filter_map(|bytes| decode(bytes)).map(|r| (r.meta.id.clone(), r)).collect();
         let mut ring = Ring::starting_after(last, shared.history);
         let mut whole = true;
         for event in events {
             let change = match event.tag {
                 EventTag::Destroyed => std::str::from_utf8(&event.bytes).ok().and_then(|id| map.remove(id)).map(Change::Destroyed),
                 EventTag::Created | EventTag::Updated => {
-                    decode(&event.bytes).map(|new| match map.insert(new.meta.id.clone(), Arc::clone(&new)) {
+                    decode(&event.bytes).map(|new| match map.insert(new.meta.id.clone(), new.clone()) {
                         Some(old) => Change::Updated { old, new },
                         None => Change::Created(new),
                     })
@@ -438,17 +430,24 @@ impl<T: Spec> Rows<T> {
         if !whole {
             tracing::warn!(%kind, "the history of a table begins anew: an event of it cannot be read");
         }
-        Self::resumed(kind.namespace, kind.type_, shared, map, ring)
+        Self::resumed(kind.namespace, entry, shared, map, ring)
+    }
+
+    /// The last changes, oldest first, as far as they are kept.
+    pub(crate) fn history(&self) -> Vec<HistoryEntry> {
+        self.read().ring.iter().map(|(number, logged)| HistoryEntry::of(number, logged)).collect()
+    }
+
+    /// Whether a resource is of the type that belongs here.
+    fn check(&self, resource: &AnyResource) -> Result<(), Error> {
+        if self.entry.holds(resource) {
+            return Ok(());
+        }
+        Err(errors::foreign(self.site(&resource.meta.id), resource.spec.type_name()))
     }
 
     /// Numbers the event, then, outside the locks, wakes whoever waits and frees what fell out of the history.
-    fn publish(
-        &self,
-        mut guard: RwLockWriteGuard<'_, Items<T>>,
-        journal: Option<MutexGuard<'_, Journal>>,
-        logged: Logged<T>,
-        touch: Touch,
-    ) {
+    fn publish(&self, mut guard: RwLockWriteGuard<'_, Items>, journal: Option<MutexGuard<'_, Journal>>, logged: Logged, touch: Touch) {
         let listeners = guard.listeners.clone();
         let heard = listeners.is_some().then(|| Heard::of(&logged.change, touch));
         let (_, dropped) = guard.ring.push(logged);
@@ -472,7 +471,7 @@ struct Heard {
 }
 
 impl Heard {
-    fn of<T: Spec>(change: &Change<T>, touch: Touch) -> Self {
+    fn of(change: &Change, touch: Touch) -> Self {
         let meta = &change.resource().meta;
         let ending = matches!(change, Change::Destroyed(_)) || meta.phase == Phase::TearingDown;
         Self { id: meta.id.clone(), ending, touch }
@@ -485,12 +484,12 @@ impl Heard {
     }
 }
 
-fn record<T: Spec>(journal: Option<&mut Journal>, change: &Change<T>, number: u64, at: Timestamp) -> Result<(), Error> {
+fn record(journal: Option<&mut Journal>, tag: EventTag, resource: &AnyResource, number: u64, at: Timestamp) -> Result<(), Error> {
     let Some(journal) = journal else { return Ok(()) };
-    journal.append(tag(change), change.resource(), number, at)
+    journal.append(tag, resource, number, at)
 }
 
-fn tag<T: Spec>(change: &Change<T>) -> EventTag {
+fn tag(change: &Change) -> EventTag {
     match change {
         Change::Created(_) => EventTag::Created,
         Change::Updated { .. } => EventTag::Updated,
@@ -498,12 +497,12 @@ fn tag<T: Spec>(change: &Change<T>) -> EventTag {
     }
 }
 
-fn decode_resource<T: Spec>(kind: &Kind, bytes: &[u8]) -> Result<Arc<Resource<T>>, Error> {
+fn decode_resource(kind: &Kind, entry: &Entry, bytes: &[u8]) -> Result<AnyResource, Error> {
     let (mut meta, spec) = codec::resource(bytes).map_err(|bad| Error::Invalid(format!("a record is not readable: {bad}")))?;
     meta.namespace = kind.namespace.clone();
     meta.type_ = kind.type_.clone();
-    let spec = T::decode_proto(spec).map_err(|source| Error::Decode { key: meta.key(), source })?;
-    Ok(Arc::new(Resource { meta, spec }))
+    let key = meta.key();
+    entry.decode_proto(meta, spec).map_err(|source| Error::Decode { key, source })
 }
 
 /// What an update never changes, and what every update does.

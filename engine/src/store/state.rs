@@ -11,8 +11,8 @@ use resource::{
     WatchKindOptions, WatchOptions, WatchStream,
 };
 
-use super::any::AnyRows;
-use super::watch::{AnyWatch, Start};
+use super::rows::Rows;
+use super::watch::{Feed, Start};
 use super::{Store, errors};
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ const BATCH: usize = 256;
 
 impl Store {
     /// The table of a kind; `None` when the kind is known and has none.
-    fn table(&self, kind: &Kind) -> Result<Option<Arc<dyn AnyRows>>, Error> {
+    fn table(&self, kind: &Kind) -> Result<Option<Arc<Rows>>, Error> {
         match self.find(kind) {
             Some(rows) => Ok(Some(rows)),
             None if self.knows(&kind.type_) => Ok(None),
@@ -30,7 +30,7 @@ impl Store {
     }
 
     /// The table of a resource that is to be changed.
-    fn table_of(&self, key: &Key) -> Result<Arc<dyn AnyRows>, Error> {
+    fn table_of(&self, key: &Key) -> Result<Arc<Rows>, Error> {
         self.table(&key.kind())?.ok_or_else(|| Error::NotFound(key.clone()))
     }
 }
@@ -39,11 +39,11 @@ impl Store {
 impl State for Store {
     async fn get(&self, key: &Key) -> Result<AnyResource, Error> {
         let rows = self.table(&key.kind())?;
-        rows.and_then(|rows| rows.get_any(&key.id)).ok_or_else(|| Error::NotFound(key.clone()))
+        rows.and_then(|rows| rows.get(&key.id)).ok_or_else(|| Error::NotFound(key.clone()))
     }
 
     async fn list(&self, kind: &Kind, options: &ListOptions) -> Result<Vec<AnyResource>, Error> {
-        let mut list = self.table(kind)?.map(|rows| rows.list_any()).unwrap_or_default();
+        let mut list = self.table(kind)?.map(|rows| rows.list().to_vec()).unwrap_or_default();
         if !options.is_all() {
             list.retain(|r| options.matches(&r.meta));
         }
@@ -60,26 +60,26 @@ impl State for Store {
             })?,
         };
         errors::check_namespace(&kind)?;
-        rows.create_any(&resource, &options.owner)
+        rows.create(resource, &options.owner)
     }
 
     async fn update(&self, resource: AnyResource, options: &UpdateOptions) -> Result<AnyResource, Error> {
-        self.table_of(&resource.key())?.update_any(&resource, &options.owner, options.expected_phase)
+        self.table_of(&resource.key())?.update(resource, &options.owner, options.expected_phase)
     }
 
     async fn teardown(&self, key: &Key, options: &DestroyOptions) -> Result<bool, Error> {
-        self.table_of(key)?.teardown_any(&key.id, &options.owner)
+        self.table_of(key)?.teardown(&key.id, &options.owner)
     }
 
     async fn destroy(&self, key: &Key, options: &DestroyOptions) -> Result<(), Error> {
-        self.table_of(key)?.destroy_any(&key.id, &options.owner)
+        self.table_of(key)?.destroy(&key.id, &options.owner)
     }
 
     async fn watch(&self, key: &Key, options: &WatchOptions) -> Result<WatchStream, Error> {
         let start = start(false, options.tail, options.from.as_ref())?;
         let fresh = start.is_none();
         let source = match self.table(&key.kind())? {
-            Some(rows) => Source::Open(rows.watch_any(Some(key.id.clone()), start.unwrap_or(Start::Contents))?),
+            Some(rows) => Source::Open(Feed::open(rows, Some(key.id.clone()), start.unwrap_or(Start::Contents))?),
             None => self.unopened(&key.kind(), Some(key.id.clone()), options.from.as_ref())?,
         };
         let query = ListOptions::all();
@@ -92,7 +92,7 @@ impl State for Store {
         let start = start.unwrap_or(if options.bootstrap { Start::Contents } else { Start::Now });
         let (source, first, swallow) = match self.table(kind)? {
             Some(rows) => {
-                let watch = rows.watch_any(None, start)?;
+                let watch = Feed::open(rows, None, start)?;
                 let mark = Event { kind: EventKind::Noop, bookmark: Some(watch.bookmark()) };
                 (Source::Open(watch), options.bootstrap_bookmark.then_some(mark), false)
             }
@@ -108,12 +108,12 @@ impl State for Store {
 
 impl Store {
     /// A table of the same type in any namespace opens one in this namespace.
-    fn sibling(&self, kind: &Kind) -> Option<Arc<dyn AnyRows>> {
+    fn sibling(&self, kind: &Kind) -> Option<Arc<Rows>> {
         let sibling = {
             let tables = self.inner.tables.read().unwrap_or_else(std::sync::PoisonError::into_inner);
             tables.iter().find(|(k, _)| k.type_ == kind.type_).map(|(_, rows)| Arc::clone(rows))?
         };
-        Some(sibling.open_sibling(self, &kind.namespace))
+        Some(self.rows(sibling.entry, &kind.namespace))
     }
 
     /// A watch of a kind that has no table yet: it begins when there is one, and all that is in it then is news.
@@ -128,7 +128,7 @@ impl Store {
                 let mut opened = std::pin::pin!(opened);
                 opened.as_mut().enable();
                 if let Some(rows) = store.find(&kind) {
-                    return rows.watch_any(id, Start::Contents);
+                    return Feed::open(rows, id, Start::Contents);
                 }
                 opened.await;
             }
@@ -149,8 +149,8 @@ fn start(bootstrap: bool, tail: u32, from: Option<&Bookmark>) -> Result<Option<S
 }
 
 enum Source {
-    Open(Box<dyn AnyWatch>),
-    Opening(BoxFuture<'static, Result<Box<dyn AnyWatch>, Error>>),
+    Open(Feed),
+    Opening(BoxFuture<'static, Result<Feed, Error>>),
 }
 
 /// A watch as a stream of batches.
@@ -212,13 +212,13 @@ impl Events {
                     Err(error) => return Poll::Ready(EventKind::Errored(error).into()),
                 },
             };
-            match std::task::ready!(watch.poll_any(cx)) {
+            match std::task::ready!(watch.poll_next(cx)) {
                 Ok(event) => {
-                    if let Some(event) = self.tell(event) {
+                    if let Some(event) = self.tell(event.into()) {
                         return Poll::Ready(event);
                     }
                 }
-                Err(_behind) => return Poll::Ready(EventKind::Errored(Error::FellBehind(watch.kind().to_string())).into()),
+                Err(_behind) => return Poll::Ready(EventKind::Errored(Error::FellBehind(watch.rows().kind().to_string())).into()),
             }
         }
     }

@@ -5,12 +5,13 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use resource::{Bookmark, Error, Event, EventKind, Kind, Name, Resource, Spec};
+use resource::{AnyResource, Bookmark, Error, Event, EventKind, Name, Resource, Spec};
 
-use super::any::AnyRows;
+use super::kind::typed;
 use super::rows::{Change, Rows};
 use super::waiters::Seat;
 
@@ -90,16 +91,64 @@ pub struct FellBehind {
 /// A watch of one kind, or of one resource.
 #[derive(Debug)]
 pub struct Watch<T: Spec> {
-    rows: Arc<Rows<T>>,
+    feed: Feed,
+    kind: PhantomData<fn() -> T>,
+}
+
+impl<T: Spec> Watch<T> {
+    pub(super) fn of(feed: Feed) -> Self {
+        Self { feed, kind: PhantomData }
+    }
+
+    /// The next event, if it is there.
+    ///
+    /// # Errors
+    /// [`FellBehind`], from then on always.
+    pub fn try_next(&mut self) -> Result<Option<Seen<T>>, FellBehind> {
+        Ok(self.feed.try_next()?.map(Seen::from))
+    }
+
+    /// The next event, once there is one.
+    ///
+    /// # Errors
+    /// [`FellBehind`], from then on always.
+    pub async fn next(&mut self) -> Result<Seen<T>, FellBehind> {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// The next event, or a wake-up when there is one.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Seen<T>, FellBehind>> {
+        self.feed.poll_next(cx).map_ok(Seen::from)
+    }
+}
+
+/// [`Happened`] to a resource of whatever kind.
+#[derive(Debug)]
+enum News {
+    Changed(Change),
+    Bootstrapped,
+}
+
+/// [`Seen`] of whatever kind.
+#[derive(Debug)]
+pub(crate) struct Item {
+    news: News,
+    at: Position,
+}
+
+/// A [`Watch`] of whatever kind.
+#[derive(Debug)]
+pub(crate) struct Feed {
+    rows: Arc<Rows>,
     id: Option<Name>,
     cursor: u64,
-    backlog: VecDeque<Seen<T>>,
+    backlog: VecDeque<Item>,
     behind: Option<FellBehind>,
     seat: Seat,
 }
 
-impl<T: Spec> Watch<T> {
-    pub(crate) fn open(rows: Arc<Rows<T>>, id: Option<Name>, start: Start) -> Result<Self, Error> {
+impl Feed {
+    pub(crate) fn open(rows: Arc<Rows>, id: Option<Name>, start: Start) -> Result<Self, Error> {
         let mut watch = Self { rows: Arc::clone(&rows), id, cursor: 0, backlog: VecDeque::new(), behind: None, seat: Seat::default() };
         let items = rows.read();
         let last = items.ring.last();
@@ -113,7 +162,7 @@ impl<T: Spec> Watch<T> {
             watch.bootstrap();
         }
         if start == Start::Mark {
-            watch.push(Happened::Bootstrapped);
+            watch.push(News::Bootstrapped);
         }
         Ok(watch)
     }
@@ -122,20 +171,20 @@ impl<T: Spec> Watch<T> {
         let rows = Arc::clone(&self.rows);
         let items = rows.read();
         self.cursor = items.ring.last();
-        let mut list: Vec<_> = items.map.values().filter(|r| self.concerns(&r.meta.id)).cloned().collect();
+        let mut list: Vec<AnyResource> = items.map.values().filter(|r| self.concerns(&r.meta.id)).cloned().collect();
         drop(items);
         list.sort_unstable_by(|a, b| a.meta.id.cmp(&b.meta.id));
-        list.into_iter().for_each(|r| self.push(Happened::Created(r)));
-        self.push(Happened::Bootstrapped);
+        list.into_iter().for_each(|r| self.push(News::Changed(Change::Created(r))));
+        self.push(News::Bootstrapped);
     }
 
     fn concerns(&self, id: &Name) -> bool {
         self.id.as_ref().is_none_or(|i| i == id)
     }
 
-    fn push(&mut self, what: Happened<T>) {
+    fn push(&mut self, news: News) {
         let at = self.position_now();
-        self.backlog.push_back(Seen { what, at });
+        self.backlog.push_back(Item { news, at });
     }
 
     fn position_now(&self) -> Position {
@@ -160,11 +209,8 @@ impl<T: Spec> Watch<T> {
         Ok(cursor)
     }
 
-    /// The next event, if it is there.
-    ///
-    /// # Errors
-    /// [`FellBehind`], from then on always.
-    pub fn try_next(&mut self) -> Result<Option<Seen<T>>, FellBehind> {
+    /// See [`Watch::try_next`].
+    fn try_next(&mut self) -> Result<Option<Item>, FellBehind> {
         loop {
             if let Some(seen) = self.backlog.pop_front() {
                 return Ok(Some(seen));
@@ -195,25 +241,13 @@ impl<T: Spec> Watch<T> {
             if !self.concerns(&change.resource().meta.id) {
                 continue;
             }
-            self.push(match change {
-                Change::Created(new) => Happened::Created(new),
-                Change::Updated { old, new } => Happened::Updated { old, new },
-                Change::Destroyed(old) => Happened::Destroyed(old),
-            });
+            self.push(News::Changed(change));
         }
         true
     }
 
-    /// The next event, once there is one.
-    ///
-    /// # Errors
-    /// [`FellBehind`], from then on always.
-    pub async fn next(&mut self) -> Result<Seen<T>, FellBehind> {
-        poll_fn(|cx| self.poll_next(cx)).await
-    }
-
-    /// The next event, or a wake-up when there is one.
-    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Seen<T>, FellBehind>> {
+    /// See [`Watch::poll_next`].
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Item, FellBehind>> {
         if let Some(ready) = self.try_next().transpose() {
             return Poll::Ready(ready);
         }
@@ -225,44 +259,44 @@ impl<T: Spec> Watch<T> {
             None => Poll::Pending,
         }
     }
+
+    /// What is watched.
+    pub(crate) fn rows(&self) -> &Rows {
+        &self.rows
+    }
+
+    /// The present place in the sequence.
+    pub(crate) fn bookmark(&self) -> Bookmark {
+        self.position_now().bookmark()
+    }
 }
 
-impl<T: Spec> Drop for Watch<T> {
+impl Drop for Feed {
     fn drop(&mut self) {
         self.rows.waiters.leave(&mut self.seat);
     }
 }
 
-/// A watch whose type its holder does not know.
-pub(crate) trait AnyWatch: Send {
-    fn poll_any(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, FellBehind>>;
-    fn kind(&self) -> Kind;
-    /// The present place in the sequence.
-    fn bookmark(&self) -> Bookmark;
-}
-
-impl<T: Spec> AnyWatch for Watch<T> {
-    fn poll_any(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, FellBehind>> {
-        self.poll_next(cx).map(|seen| seen.map(Event::from))
-    }
-
-    fn kind(&self) -> Kind {
-        AnyRows::kind(&*self.rows)
-    }
-
-    fn bookmark(&self) -> Bookmark {
-        self.position_now().bookmark()
-    }
-}
-
-impl<T: Spec> From<Seen<T>> for Event {
-    fn from(seen: Seen<T>) -> Self {
-        let kind = match seen.what {
-            Happened::Created(r) => EventKind::Created(r.into()),
-            Happened::Updated { old, new } => EventKind::Updated { old: Some(old.into()), new: new.into() },
-            Happened::Destroyed(r) => EventKind::Destroyed(r.into()),
-            Happened::Bootstrapped => EventKind::Bootstrapped,
+impl<T: Spec> From<Item> for Seen<T> {
+    fn from(item: Item) -> Self {
+        let what = match item.news {
+            News::Changed(Change::Created(new)) => Happened::Created(typed(new)),
+            News::Changed(Change::Updated { old, new }) => Happened::Updated { old: typed(old), new: typed(new) },
+            News::Changed(Change::Destroyed(old)) => Happened::Destroyed(typed(old)),
+            News::Bootstrapped => Happened::Bootstrapped,
         };
-        Self { kind, bookmark: Some(seen.at.bookmark()) }
+        Self { what, at: item.at }
+    }
+}
+
+impl From<Item> for Event {
+    fn from(item: Item) -> Self {
+        let kind = match item.news {
+            News::Changed(Change::Created(new)) => EventKind::Created(new),
+            News::Changed(Change::Updated { old, new }) => EventKind::Updated { old: Some(old), new },
+            News::Changed(Change::Destroyed(old)) => EventKind::Destroyed(old),
+            News::Bootstrapped => EventKind::Bootstrapped,
+        };
+        Self { kind, bookmark: Some(item.at.bookmark()) }
     }
 }

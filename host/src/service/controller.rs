@@ -40,7 +40,7 @@ pub struct In {
 
 /// What is wanted of each service.
 fn wishes(input: &In) -> BTreeMap<String, Wish> {
-    let wish = |spec: &Arc<resource::Resource<ServiceSpec>>| {
+    let wish = |spec: &resource::Resource<ServiceSpec>| {
         let request = input.requests.get(&spec.meta.id).map(|r| &r.spec);
         let wish = Wish {
             spec: Arc::new(spec.spec.clone()),
@@ -54,8 +54,7 @@ fn wishes(input: &In) -> BTreeMap<String, Wish> {
 
 /// What the conditions of services are looked up in.
 fn world(input: &In, reports: &BTreeMap<String, ServiceStatus>) -> World {
-    let up =
-        |spec: &&Arc<resource::Resource<ServiceSpec>>| reports.get(spec.meta.id.as_str()).is_some_and(|status| is_up(&spec.spec, status));
+    let up = |spec: &&resource::Resource<ServiceSpec>| reports.get(spec.meta.id.as_str()).is_some_and(|status| is_up(&spec.spec, status));
     let network = input.network.spec().map(|n| {
         let parts = [
             ("addresses", n.address_ready),

@@ -85,6 +85,15 @@ pub trait Field: Sized {
     /// When the node is no such value.
     fn read_yaml(node: &Node) -> Result<Self, YamlError>;
 
+    /// Replaces the value by the one of this YAML form.
+    ///
+    /// # Errors
+    /// When the node is no such value.
+    fn replace_from_yaml(&mut self, node: &Node) -> Result<(), YamlError> {
+        *self = Self::read_yaml(node)?;
+        Ok(())
+    }
+
     /// Whether YAML leaves the field out when it is marked `omit_empty`.
     fn is_empty(&self) -> bool {
         Self::NEVER_SHOWN_WHEN_OMITTABLE || self.is_default()

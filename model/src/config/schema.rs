@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::problem::{Problem, nearest};
-use super::tree::{Data, Node, Pos, join_key};
+use super::tree::{Data, Entry, Node, Pos, join_key};
 
 /// What a value may be. Drives merging, redaction, checks and documentation.
 #[derive(Debug, Clone, Copy)]
@@ -267,20 +267,26 @@ pub trait Section: Default {
 /// Reads a section, noting everything wrong in it.
 pub fn decode_section<S: Section>(node: &Node, cx: &mut Cx) -> Option<S> {
     let mut section = S::default();
+    let is_map = decode_entries(S::INFO, node, cx, &mut |field, entry, cx| section.set(field.key, &entry.key, &entry.value, cx));
+    is_map.then_some(section)
+}
+
+/// Gives each value of a section to `set`. False when the node is no map.
+fn decode_entries(info: &'static Info, node: &Node, cx: &mut Cx, set: &mut dyn FnMut(&Field, &Entry, &mut Cx)) -> bool {
     let Data::Map(entries) = &node.data else {
-        cx.error(node.pos, node.describe(), Shape::Section(S::INFO).describe());
-        return None;
+        cx.error(node.pos, node.describe(), Shape::Section(info).describe());
+        return false;
     };
     for entry in entries {
-        let Some(field) = S::INFO.taker(&entry.key) else {
-            unknown_key(S::INFO, entry.pos, &entry.key, cx);
+        let Some(field) = info.taker(&entry.key) else {
+            unknown_key(info, entry.pos, &entry.key, cx);
             continue;
         };
         if !entry.value.is_null() {
-            cx.under(&entry.key, |cx| section.set(field.key, &entry.key, &entry.value, cx));
+            cx.under(&entry.key, |cx| set(field, entry, cx));
         }
     }
-    Some(section)
+    true
 }
 
 fn unknown_key(info: &'static Info, pos: Pos, key: &str, cx: &mut Cx) {
@@ -293,8 +299,12 @@ fn unknown_key(info: &'static Info, pos: Pos, key: &str, cx: &mut Cx) {
 
 /// Writes a section: keys in the order of the table, empty ones left out unless they are always there.
 pub fn encode_section<S: Section>(section: &S) -> Node {
+    encode_values(S::INFO, section.values())
+}
+
+fn encode_values(info: &'static Info, values: Vec<Option<Node>>) -> Node {
     let mut entries = Vec::new();
-    for (field, value) in S::INFO.fields.iter().zip(section.values()) {
+    for (field, value) in info.fields.iter().zip(values) {
         match (field.shape, value) {
             (Shape::Flat(_), Some(Node { data: Data::Map(inner), .. })) => entries.extend(inner.into_iter().map(|e| (e.key, e.value))),
             (Shape::Flat(_), _) => {}

@@ -135,7 +135,7 @@ fn implementation(name: &Ident, members: &[Member], transparent: bool) -> Result
     let merge = numbered.iter().map(|(name, number)| quote! { #number => ::resource::Field::merge(&mut self.#name, wire), });
     let yaml = members.iter().map(yaml_field);
     let set = members.iter().filter(|member| !member.attr.inline).map(|Member { name, key, .. }| {
-        quote! { #key => self.#name = ::resource::Field::read_yaml(node)?, }
+        quote! { #key => ::resource::Field::replace_from_yaml(&mut self.#name, node), }
     });
     let set_inline = members.iter().filter(|member| member.attr.inline).map(|Member { name, .. }| {
         quote! { if ::resource::Message::set_yaml(&mut self.#name, key, node)? { return Ok(true); } }
@@ -171,21 +171,20 @@ fn implementation(name: &Ident, members: &[Member], transparent: bool) -> Result
             fn yaml_fields(&self, out: &mut ::resource::yaml::Fields) {
                 #(#yaml)*
             }
-            #[allow(unused_variables)]
+            #[allow(unused_variables, unreachable_code)]
             fn set_yaml(
                 &mut self,
                 key: &str,
                 node: &::resource::yaml::Node,
             ) -> ::std::result::Result<bool, ::resource::yaml::YamlError> {
-                match key {
+                let set: ::std::result::Result<(), ::resource::yaml::YamlError> = match key {
                     #(#set)*
                     _ => {
                         #(#set_inline)*
                         return Ok(false);
                     }
-                }
-                #[allow(unreachable_code)]
-                Ok(true)
+                };
+                set.map(|()| true)
             }
             #whole
         }
@@ -215,8 +214,7 @@ fn transparent_forms(name: &Ident, members: &[Member]) -> Result<TokenStream> {
             ::resource::Field::write_yaml(&self.#field, form)
         }
         fn message_from_yaml(&mut self, node: &::resource::yaml::Node) -> ::std::result::Result<(), ::resource::yaml::YamlError> {
-            self.#field = ::resource::Field::read_yaml(node)?;
-            Ok(())
+            ::resource::Field::replace_from_yaml(&mut self.#field, node)
         }
     })
 }

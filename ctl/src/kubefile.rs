@@ -5,11 +5,13 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
+use crate::yaml;
+
 /// The lists of a kubeconfig, and what an entry of each holds beside its name.
 const LISTS: [&str; 3] = ["clusters", "users", "contexts"];
 
 fn parse(text: &str) -> anyhow::Result<Value> {
-    let value: Value = if text.trim().is_empty() { json!({}) } else { serde_saphyr::from_str(text).context("is no YAML")? };
+    let value: Value = if text.trim().is_empty() { json!({}) } else { yaml::parse(text).context("is no YAML")? };
     if !value.is_object() {
         bail!("found {}, expected a map with clusters, users and contexts", kind(&value));
     }
@@ -81,7 +83,7 @@ pub fn merge(existing: &str, fetched: &str, context_name: Option<&str>, force: b
     config["apiVersion"] = json!("v1");
     config["kind"] = json!("Config");
     config["current-context"] = json!(chosen[2]);
-    Ok(serde_saphyr::to_string(&config)?)
+    Ok(yaml::to_string(&config))
 }
 
 /// Writes it so that only its owner may read it, and never half.

@@ -11,6 +11,7 @@ mod patches;
 mod session;
 mod table;
 mod verb;
+mod yaml;
 
 use std::io;
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! JSON values written as YAML, for the few files that people read or merge: kubeconfigs and
+//! JSON values written as YAML and read from it, for the few files that people read or merge: kubeconfigs and
 //! manifests.
 //!
 //! Only what JSON can express, so only block maps, block lists and scalars. A string is written
@@ -6,6 +6,14 @@
 //! double-quoted (with JSON's escapes, which YAML shares) in every other case.
 
 use serde_json::{Map, Value};
+
+/// The value of a YAML document.
+///
+/// # Errors
+/// The text is no YAML.
+pub fn parse(text: &str) -> Result<Value, resource::yaml::YamlError> {
+    Ok(resource::Value::from(&resource::yaml::parse(text)?).into())
+}
 
 /// The value as a YAML document, ending in a newline.
 pub fn to_string(value: &Value) -> String {

@@ -420,11 +420,11 @@ async fn wait(work: &Work, deadline: Instant, what: &str, attempt: impl AsyncFn(
 /// The admin's kubeconfig, with the server as the host reaches it.
 async fn fetch_kubeconfig(work: &Work, state: &ClusterState, node: &Client) -> anyhow::Result<()> {
     let text = super::kubeconfig::of(node).await?;
-    let mut config: serde_json::Value = serde_saphyr::from_str(&text)?;
+    let mut config = crate::yaml::parse(&text)?;
     for cluster in config["clusters"].as_array_mut().into_iter().flatten() {
         cluster["cluster"]["server"] = json!(state.host_endpoint());
     }
-    kubefile::write(&work.kubeconfig(), &serde_saphyr::to_string(&config)?)
+    kubefile::write(&work.kubeconfig(), &crate::yaml::to_string(&config))
 }
 
 /// What one sees and may do next.

@@ -179,7 +179,7 @@ fn info(config: &ClientConfig, global: &Global, output: Output) -> anyhow::Resul
     let document = json!({"context": name, "nodes": context.nodes, "endpoints": context.endpoints, "roles": roles, "certTTL": expires});
     match output {
         Output::Json => println!("{document:#}"),
-        Output::Yaml => print!("{}", serde_saphyr::to_string(&document)?),
+        Output::Yaml => print!("{}", crate::yaml::to_string(&document)),
         Output::Text => {
             let or = |list: &[String]| if list.is_empty() { "not defined".to_owned() } else { list.join(", ") };
             println!("Current context:     {name}");

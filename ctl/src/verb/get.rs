@@ -100,7 +100,7 @@ impl Definition {
 
 fn spec_of(resource: &pb::Resource) -> Value {
     let yaml = resource.spec.as_ref().map(|s| s.yaml_spec.as_str()).unwrap_or_default();
-    serde_saphyr::from_str(yaml).unwrap_or_else(|_| Value::String(yaml.to_owned()))
+    crate::yaml::parse(yaml).unwrap_or_else(|_| Value::String(yaml.to_owned()))
 }
 
 /// Finds the type by its full name, its id or an alias; a name that fits none is refused with those that come near.

@@ -100,7 +100,8 @@ pub async fn client(kubeconfig: &str) -> Result<kube::Client, KubeError> {
 /// [`KubeError::Config`].
 pub async fn client_at(kubeconfig: &str, server: Option<&str>) -> Result<kube::Client, KubeError> {
     let unusable = |reason: String| KubeError::Config { reason };
-    let mut parsed = Kubeconfig::from_yaml(kubeconfig).map_err(|error| unusable(error.to_string()))?;
+    let value = crate::yaml::parse(kubeconfig).map_err(|error| unusable(error.to_string()))?;
+    let mut parsed: Kubeconfig = serde_json::from_value(value).map_err(|error| unusable(error.to_string()))?;
     if let Some(server) = server {
         for cluster in parsed.clusters.iter_mut().filter_map(|named| named.cluster.as_mut()) {
             cluster.server = Some(server.to_owned());

@@ -6,7 +6,8 @@ use api::machine as pb;
 use host::acquire::{ACTIVE, PERSISTENT, check};
 use model::services::ConfigRequest;
 use pb::apply_configuration_request::Mode;
-use similar::TextDiff;
+use similar::algorithms::{Capture, Compact, Replace, myers};
+use similar::udiff::UnifiedHunkHeader;
 use tonic::Status;
 
 use crate::machined::node::Node;
@@ -21,7 +22,17 @@ fn diff(before: &str, after: &str) -> String {
     if before == after {
         return "No changes.".into();
     }
-    TextDiff::from_lines(before, after).unified_diff().context_radius(3).header("active", "applied").to_string()
+    let (old, new): (Vec<&str>, Vec<&str>) = (before.lines().collect(), after.lines().collect());
+    let mut diff = Compact::new(Replace::new(Capture::new()), &old, &new);
+    // This one algorithm, not `TextDiff`: that brings all of them along, over a megabyte of code.
+    let Ok(()) = myers::diff_deadline_raw(&mut diff, &old, 0..old.len(), &new, 0..new.len(), None);
+    let mut text = String::from("--- active\n+++ applied\n");
+    for hunk in diff.into_inner().into_inner().into_grouped_ops(3) {
+        text += &format!("{}\n", UnifiedHunkHeader::new(&hunk));
+        let changes = hunk.iter().flat_map(|op| op.iter_changes(&old, &new));
+        text.extend(changes.map(|change| format!("{}{}\n", change.tag(), change.value())));
+    }
+    text
 }
 
 fn redacted(bytes: &[u8]) -> String {

@@ -28,6 +28,7 @@ impl Name {
 
     /// The text.
     #[must_use]
+    #[inline]
     pub fn as_str(&self) -> &str {
         match &self.0 {
             Inner::Literal(text) => text,
@@ -44,6 +45,7 @@ impl Default for Name {
 
 impl Deref for Name {
     type Target = str;
+    #[inline]
     fn deref(&self) -> &str {
         self.as_str()
     }

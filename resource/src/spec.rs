@@ -221,6 +221,7 @@ impl AnyResource {
 
     /// [`downcast`](Self::downcast) for who needs the erased form no longer.
     #[must_use]
+    #[inline]
     pub fn into_typed<T: AnySpec>(self) -> Option<Arc<Resource<T>>> {
         let any: Arc<dyn Any + Send + Sync> = self.0;
         any.downcast().ok()
@@ -302,6 +303,7 @@ impl AnyResource {
 
 impl Deref for AnyResource {
     type Target = Resource;
+    #[inline]
     fn deref(&self) -> &Resource {
         self.0.erased()
     }

@@ -275,7 +275,10 @@ impl From<jiff::Timestamp> for Timestamp {
 
 impl From<std::time::SystemTime> for Timestamp {
     fn from(time: std::time::SystemTime) -> Self {
-        jiff::Timestamp::try_from(time).map_or(Self::ZERO, Self::from)
+        match time.duration_since(std::time::UNIX_EPOCH) {
+            Ok(since) => i64::try_from(since.as_secs()).map_or(Self::ZERO, |secs| Self::new(secs, since.subsec_nanos().cast_signed())),
+            Err(_) => jiff::Timestamp::try_from(time).map_or(Self::ZERO, Self::from),
+        }
     }
 }
 

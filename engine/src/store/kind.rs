@@ -172,6 +172,7 @@ impl<T: Spec> Table<T> {
 }
 
 /// A resource of a table that holds nothing but `T`.
+#[inline]
 pub(crate) fn typed<T: Spec>(resource: AnyResource) -> Arc<Resource<T>> {
     resource.into_typed().unwrap_or_else(|| mixed_up(T::TYPE))
 }

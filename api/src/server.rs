@@ -64,7 +64,7 @@ impl Router {
 
     /// Adds a generated server, such as `MachineServiceServer::new(…)`.
     #[must_use]
-    pub fn add<S>(mut self, service: S) -> Router
+    pub fn with<S>(mut self, service: S) -> Router
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + NamedService + Clone + Send + Sync + 'static,
         S::Future: Send + 'static,

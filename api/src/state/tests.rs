@@ -214,7 +214,7 @@ fn serve(path: &Path) -> CancellationToken {
     let listener = UnixListener::bind(path).unwrap();
     let server = Server::new(Arc::new(Scripted), Access::all().writable(), registry());
     let stop = CancellationToken::new();
-    tokio::spawn(serve_unix(listener, Router::new().add(server.into_service()), stop.clone()));
+    tokio::spawn(serve_unix(listener, Router::new().with(server.into_service()), stop.clone()));
     stop
 }
 

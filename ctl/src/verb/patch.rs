@@ -44,7 +44,8 @@ pub async fn active(node: &Node) -> anyhow::Result<String> {
     let resource = node.client.state().get(request).await?.into_inner().resource;
     let spec = resource.and_then(|r| r.spec).context("the node's answer holds no configuration")?;
     // The configuration is a text of YAML within YAML.
-    serde_saphyr::from_str(&spec.yaml_spec).context("the node's answer holds no configuration")
+    let text = resource::yaml::parse(&spec.yaml_spec).context("the node's answer is no YAML")?;
+    Ok(text.as_text().context("the node's answer holds no configuration")?.into_owned())
 }
 
 impl Patch {

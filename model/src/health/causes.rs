@@ -216,10 +216,7 @@ fn within(facts: &ClusterFacts, node: &NodeFacts) -> Option<Diagnosis> {
 }
 
 fn crash_looping(node: &NodeFacts) -> Option<Diagnosis> {
-    let pod = node
-        .static_pods
-        .iter()
-        .find(|pod| pod.name.starts_with("kube-apiserver") && pod.crash_loops())?;
+    let pod = node.static_pods.iter().find(|pod| pod.name.starts_with("kube-apiserver") && pod.crash_loops())?;
     Some(Diagnosis::new(
         Cause::ApiServerCrashLooping,
         Some(node),

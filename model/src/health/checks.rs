@@ -490,11 +490,7 @@ fn static_pods(node: &NodeFacts, ready: bool) -> Option<Finding> {
             continue;
         };
         if ready && !pod.ready {
-            let cause = if component == API_SERVER && pod.crash_loops() {
-                Cause::ApiServerCrashLooping
-            } else {
-                Cause::Other
-            };
+            let cause = if component == API_SERVER && pod.crash_loops() { Cause::ApiServerCrashLooping } else { Cause::Other };
             let why = or(&pod.waiting, "not ready");
             return Some((cause, format!("{} is {why} after {} restarts", pod.name, pod.restarts), next));
         }

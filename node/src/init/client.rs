@@ -3,17 +3,9 @@
 //! One task owns the socket; any number of callers ask through a [`Client`] at once. What `init` tells unasked comes out of the channel
 //! that [`Client::connect`] gives. There is one connection at a time: a new one takes the place of the old.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    os::fd::OwnedFd,
-    path::Path,
-    time::Duration,
-};
+use std::{collections::HashMap, path::Path, time::Duration};
 
-use sys::{
-    process::PidFd,
-    seqpacket::{Received, Socket},
-};
+use sys::seqpacket::{Received, Socket};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     sync::{mpsc, oneshot},
@@ -45,31 +37,18 @@ pub enum Error {
     Unexpected(String),
 }
 
-/// A unit that runs or ran.
-#[derive(Debug)]
-pub struct Unit {
-    /// What `init` knows of it.
-    pub status: UnitStatus,
-    /// Its process, while it runs.
-    pub pidfd: Option<PidFd>,
-}
-
 /// A unit just started.
 #[derive(Debug)]
 pub struct Started {
     /// Its process.
     pub process: ProcessRef,
-    /// The same, held.
-    pub pidfd: PidFd,
     /// What of the specification the kernel granted only in part.
     pub warnings: Vec<String>,
 }
 
-type Answer = (Reply, Vec<OwnedFd>);
-
 struct Asked {
     request: Request,
-    answer: oneshot::Sender<Answer>,
+    answer: oneshot::Sender<Reply>,
 }
 
 /// A handle to ask `init` with.
@@ -96,7 +75,7 @@ impl Client {
         Ok((Client { ask }, events))
     }
 
-    async fn ask(&self, request: Request) -> Result<Answer, Error> {
+    async fn ask(&self, request: Request) -> Result<Reply, Error> {
         let size = postcard::to_stdvec(&request).map_or(0, |bytes| bytes.len()) + size_of::<u64>() + 2;
         if size > MAX_MESSAGE {
             let why = format!("the request has {size} bytes, and {MAX_MESSAGE} fit: shorten its arguments or environment");
@@ -108,7 +87,7 @@ impl Client {
             answered.await.map_err(|_| Error::Closed)
         };
         match timeout(ANSWER_DEADLINE, asking).await {
-            Ok(Ok((Reply::Refused(refusal), _))) => Err(Error::Refused(refusal)),
+            Ok(Ok(Reply::Refused(refusal))) => Err(Error::Refused(refusal)),
             Ok(answer) => answer,
             Err(_) => Err(Error::Deadline(ANSWER_DEADLINE)),
         }
@@ -116,34 +95,24 @@ impl Client {
 
     async fn done(&self, request: Request) -> Result<(), Error> {
         match self.ask(request).await? {
-            (Reply::Done, _) => Ok(()),
-            (other, _) => Err(Error::Unexpected(format!("{other:?}"))),
+            Reply::Done => Ok(()),
+            other => Err(Error::Unexpected(format!("{other:?}"))),
         }
     }
 
     /// All units that `init` knows.
-    pub async fn list(&self) -> Result<Vec<Unit>, Error> {
+    pub async fn list(&self) -> Result<Vec<UnitStatus>, Error> {
         match self.ask(Request::List).await? {
-            (Reply::Units(units), fds) => {
-                let mut fds: VecDeque<OwnedFd> = fds.into();
-                let unit = |status: UnitStatus| {
-                    let pidfd = if status.ended.is_none() { fds.pop_front().map(PidFd::from_fd) } else { None };
-                    Unit { status, pidfd }
-                };
-                Ok(units.into_iter().map(unit).collect())
-            }
-            (other, _) => Err(Error::Unexpected(format!("{other:?}"))),
+            Reply::Units(units) => Ok(units),
+            other => Err(Error::Unexpected(format!("{other:?}"))),
         }
     }
 
     /// Starts a unit.
     pub async fn spawn(&self, spec: UnitSpec) -> Result<Started, Error> {
         match self.ask(Request::Spawn(Box::new(spec))).await? {
-            (Reply::Started { process, warnings }, mut fds) => match fds.pop() {
-                Some(fd) => Ok(Started { process, pidfd: PidFd::from_fd(fd), warnings }),
-                None => Err(Error::Unexpected("a started unit without its pidfd".into())),
-            },
-            (other, _) => Err(Error::Unexpected(format!("{other:?}"))),
+            Reply::Started { process, warnings } => Ok(Started { process, warnings }),
+            other => Err(Error::Unexpected(format!("{other:?}"))),
         }
     }
 
@@ -171,7 +140,7 @@ impl Client {
 /// Carries packets both ways until either side is gone.
 async fn pump(socket: AsyncFd<Socket>, mut asked: mpsc::Receiver<Asked>, tell: mpsc::UnboundedSender<Event>) {
     let mut number = 0u64;
-    let mut waiting: HashMap<u64, oneshot::Sender<Answer>> = HashMap::new();
+    let mut waiting: HashMap<u64, oneshot::Sender<Reply>> = HashMap::new();
     loop {
         tokio::select! {
             next = asked.recv() => {
@@ -185,10 +154,10 @@ async fn pump(socket: AsyncFd<Socket>, mut asked: mpsc::Receiver<Asked>, tell: m
                 }
             }
             packet = receive(&socket) => match packet {
-                Ok(Some((FromInit::Event(event), _))) => drop(tell.send(event)),
-                Ok(Some((FromInit::Reply(number, reply), fds))) => {
+                Ok(Some(FromInit::Event(event))) => drop(tell.send(event)),
+                Ok(Some(FromInit::Reply(number, reply))) => {
                     if let Some(answer) = waiting.remove(&number) {
-                        drop(answer.send((reply, fds)));
+                        drop(answer.send(reply));
                     }
                 }
                 Ok(None) => return,
@@ -212,15 +181,14 @@ async fn send(socket: &AsyncFd<Socket>, packet: &ToInit) -> Result<(), Error> {
     }
 }
 
-async fn receive(socket: &AsyncFd<Socket>) -> Result<Option<(FromInit, Vec<OwnedFd>)>, Error> {
+async fn receive(socket: &AsyncFd<Socket>) -> Result<Option<FromInit>, Error> {
     loop {
         let mut ready = socket.readable().await.map_err(|_| Error::Closed)?;
         match socket.get_ref().receive(MAX_MESSAGE).map_err(Error::Socket)? {
             Received::Closed => return Ok(None),
             Received::Nothing => ready.clear_ready(),
-            Received::Message(bytes, fds) => {
-                let packet = postcard::from_bytes(&bytes).map_err(|error| Error::Unexpected(error.to_string()))?;
-                return Ok(Some((packet, fds)));
+            Received::Message(bytes, _) => {
+                return postcard::from_bytes(&bytes).map(Some).map_err(|error| Error::Unexpected(error.to_string()));
             }
         }
     }

@@ -195,7 +195,7 @@ impl Init {
             if unit == BRAIN {
                 self.brain_failed(exit);
             } else {
-                self.tell(&FromInit::Event(Event::Exited { unit, pid, exit, at_ms }), &[]);
+                self.tell(&FromInit::Event(Event::Exited { unit, pid, exit, at_ms }));
             }
         }
     }
@@ -283,11 +283,11 @@ impl Init {
         let Ok(ToInit { number, request }) = postcard::from_bytes(bytes) else {
             // The number stands first, whatever the rest is.
             let number = postcard::take_from_bytes::<u64>(bytes).map_or(0, |(number, _)| number);
-            return self.tell(&FromInit::Reply(number, Reply::Refused(Refusal::NotUnderstood)), &[]);
+            return self.tell(&FromInit::Reply(number, Reply::Refused(Refusal::NotUnderstood)));
         };
         let done = |result: Result<(), Refusal>| result.map_or_else(Reply::Refused, |()| Reply::Done);
         let reply = match request {
-            Request::List => return self.list(number),
+            Request::List => Reply::Units(self.units.list()),
             Request::Spawn(spec) => return self.spawn(number, *spec),
             Request::Signal { unit, signal, everyone } => done(self.units.signal(&unit, signal, everyone)),
             Request::Forget { unit } => done(self.units.forget(&unit)),
@@ -300,37 +300,29 @@ impl Init {
             }
             Request::End(how) => {
                 self.say(&format!("machined asks for {how:?}"));
-                self.tell(&FromInit::Reply(number, Reply::Done), &[]);
+                self.tell(&FromInit::Reply(number, Reply::Done));
                 return self.down(Happened::Requested(how));
             }
         };
-        self.tell(&FromInit::Reply(number, reply), &[]);
-    }
-
-    fn list(&mut self, number: u64) {
-        let (units, fds) = self.units.list();
-        let sent = self.peer.as_ref().map(|peer| send(peer, &FromInit::Reply(number, Reply::Units(units)), &fds));
-        if sent == Some(false) {
-            self.peer = None;
-        }
+        self.tell(&FromInit::Reply(number, reply));
     }
 
     fn spawn(&mut self, number: u64, spec: UnitSpec) {
         if self.stage.ending() {
-            return self.tell(&FromInit::Reply(number, Reply::Refused(Refusal::Ending)), &[]);
+            return self.tell(&FromInit::Reply(number, Reply::Refused(Refusal::Ending)));
         }
         match self.units.spawn(spec) {
             Ok(started) => {
                 let reply = Reply::Started { process: started.process, warnings: started.warnings };
-                self.tell(&FromInit::Reply(number, reply), &[started.pidfd.as_fd()]);
+                self.tell(&FromInit::Reply(number, reply));
             }
-            Err(refusal) => self.tell(&FromInit::Reply(number, Reply::Refused(refusal)), &[]),
+            Err(refusal) => self.tell(&FromInit::Reply(number, Reply::Refused(refusal))),
         }
     }
 
     /// Sends to `machined`. One that does not read is cut off: it connects and lists again.
-    fn tell(&mut self, packet: &FromInit, fds: &[std::os::fd::BorrowedFd<'_>]) {
-        if self.peer.as_ref().is_some_and(|peer| !send(peer, packet, fds)) {
+    fn tell(&mut self, packet: &FromInit) {
+        if self.peer.as_ref().is_some_and(|peer| !send(peer, packet)) {
             console("machined does not read what init tells; its connection is closed");
             self.peer = None;
         }
@@ -350,7 +342,7 @@ impl Init {
         self.stage = stage;
         match act {
             None => {}
-            Some(Do::Tell(how)) => self.tell(&FromInit::Event(Event::EndAsked(how)), &[]),
+            Some(Do::Tell(how)) => self.tell(&FromInit::Event(Event::EndAsked(how))),
             Some(Do::Terminate) => self.signal_everyone(Signal::SIGTERM),
             Some(Do::Kill) => self.signal_everyone(Signal::SIGKILL),
             Some(Do::Release) => self.release(),
@@ -398,9 +390,9 @@ impl Init {
     }
 }
 
-fn send(peer: &Socket, packet: &FromInit, fds: &[std::os::fd::BorrowedFd<'_>]) -> bool {
+fn send(peer: &Socket, packet: &FromInit) -> bool {
     match postcard::to_stdvec(packet) {
-        Ok(bytes) => peer.send(&bytes, fds).unwrap_or(false),
+        Ok(bytes) => peer.send(&bytes, &[]).unwrap_or(false),
         Err(error) => {
             console(&format!("a packet cannot be encoded: {error}"));
             true

@@ -52,9 +52,9 @@ pub struct UnitSpec {
 /// What `machined` asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
-    /// All units, with a pidfd for each that runs, in order. Answer: [`Reply::Units`].
+    /// All units. Answer: [`Reply::Units`].
     List,
-    /// Start a unit. A unit of this id that has ended is replaced. Answer: [`Reply::Started`] with a pidfd.
+    /// Start a unit. A unit of this id that has ended is replaced. Answer: [`Reply::Started`].
     Spawn(Box<UnitSpec>),
     /// Send a signal. Answer: [`Reply::Done`].
     Signal {

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fs::File,
     io::{ErrorKind, Read},
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd},
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -13,14 +13,13 @@ use sys::{
     Signal,
     cgroup::{Group, Layout},
     process::{Exit, PidFd, ProcessRef},
-    seqpacket::MAX_FDS,
     spawn::{Child, Spawn, Stdio, output_pipe},
 };
 
 use super::protocol::{Refusal, UnitSpec, UnitStatus, valid_id};
 
-/// As many as one answer can carry pidfds for.
-const MOST_UNITS: usize = MAX_FDS;
+/// Far more than a node has.
+const MOST_UNITS: usize = 200;
 /// A restarted unit whose old children still hold its old output keeps at most this many pipes.
 const MOST_OUTPUTS: usize = 8;
 
@@ -49,7 +48,6 @@ pub fn now_ms() -> u64 {
 /// A unit that was just started.
 pub struct StartedUnit {
     pub process: ProcessRef,
-    pub pidfd: OwnedFd,
     pub warnings: Vec<String>,
 }
 
@@ -94,13 +92,12 @@ impl Units {
         }
         let child = spawn.start().map_err(failed)?;
         warnings.extend(child.warnings.iter().cloned());
-        self.enter(spec, child, reader, warnings)
+        Ok(self.enter(spec, child, reader, warnings))
     }
 
-    fn enter(&mut self, spec: UnitSpec, child: Child, reader: File, warnings: Vec<String>) -> Result<StartedUnit, Refusal> {
+    fn enter(&mut self, spec: UnitSpec, child: Child, reader: File, warnings: Vec<String>) -> StartedUnit {
         // Unreaped, it has an entry in /proc even if it has ended already.
         let process = ProcessRef::of(child.pid).unwrap_or(ProcessRef { pid: child.pid, start: 0, boot: String::new() });
-        let pidfd = child.pidfd.try_clone().map_err(failed)?.into();
         let mut outputs = self.all.remove(&spec.id).map(|old| old.outputs).unwrap_or_default();
         outputs.push(reader);
         if outputs.len() > MOST_OUTPUTS {
@@ -109,7 +106,7 @@ impl Units {
         let log = spec.log.as_deref().unwrap_or(&spec.id).into();
         let unit = Unit { process: process.clone(), pidfd: child.pidfd, started_ms: now_ms(), ended: None, outputs, log, spec };
         self.all.insert(unit.spec.id.clone(), unit);
-        Ok(StartedUnit { process, pidfd, warnings })
+        StartedUnit { process, warnings }
     }
 
     fn check(&self, spec: &UnitSpec) -> Result<(), Refusal> {
@@ -183,8 +180,8 @@ impl Units {
         Some(unit.spec.id.clone())
     }
 
-    /// The state of all, and the pidfds of those that run, in the same order.
-    pub fn list(&self) -> (Vec<UnitStatus>, Vec<BorrowedFd<'_>>) {
+    /// The state of all.
+    pub fn list(&self) -> Vec<UnitStatus> {
         let status = |unit: &Unit| UnitStatus {
             id: unit.spec.id.clone(),
             process: unit.process.clone(),
@@ -193,8 +190,7 @@ impl Units {
             cgroup: unit.spec.cgroup.clone(),
             note: unit.spec.note.clone(),
         };
-        let fds = self.all.values().filter(|unit| unit.ended.is_none()).map(|unit| unit.pidfd.as_fd()).collect();
-        (self.all.values().map(status).collect(), fds)
+        self.all.values().map(status).collect()
     }
 
     /// True while the unit runs.
@@ -278,21 +274,21 @@ mod tests {
         assert!(started.warnings.is_empty(), "{:?}", started.warnings);
         assert_eq!(wait(&mut units, "one"), Exit::Code(3));
         assert_eq!(text(&mut units), "out\nerr\n");
-        let (list, fds) = units.list();
-        assert_eq!((list.len(), fds.len()), (1, 0));
+        let list = units.list();
+        assert_eq!(list.len(), 1);
         assert_eq!(list[0].ended, Some((Exit::Code(3), 1)));
         assert_eq!(list[0].process, started.process);
 
         let again = units.spawn(spec("one", "sleep 60")).unwrap();
         assert_eq!(units.spawn(spec("one", "true")).err(), Some(Refusal::Running(again.process.pid)));
         assert_eq!(units.forget("one"), Err(Refusal::Running(again.process.pid)));
-        assert_eq!(units.list().1.len(), 1);
+        assert!(units.runs("one"));
         units.signal("one", 9, false).unwrap();
         assert_eq!(wait(&mut units, "one"), Exit::Signal(9));
         assert_eq!(units.signal("one", 9, false), Err(Refusal::NotRunning));
         units.forget("one").unwrap();
         units.forget("one").unwrap();
-        assert!(units.list().0.is_empty());
+        assert!(units.list().is_empty());
     }
 
     #[test]
@@ -312,7 +308,7 @@ mod tests {
             let error = units.spawn(spec.clone()).err().map(|refusal| refusal.to_string()).unwrap_or_default();
             assert!(error.contains(word), "{spec:?}: {error:?}");
         }
-        assert!(units.list().0.is_empty());
+        assert!(units.list().is_empty());
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! Where a control plane's health check gets its facts: from the machine APIs of all nodes, as a reader, and from Kubernetes.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use api::health::{Asker, Machine, Outline, Sources};
 use api::tls::{self, Identity};
@@ -52,7 +51,7 @@ impl Everybody {
 }
 
 /// The machines that should be there: those given, with the names that members have; else all members.
-fn machines(members: &[(String, Arc<resource::Resource<Member>>)], given: &Given) -> Vec<Machine> {
+fn machines(members: &[(String, resource::Resource<Member>)], given: &Given) -> Vec<Machine> {
     let role = |member: &Member| if is_control_plane(member.machine_type) { Role::ControlPlane } else { Role::Worker };
     if given.control_planes.is_empty() && given.workers.is_empty() {
         let all = members.iter().filter_map(|(name, member)| {
@@ -102,10 +101,10 @@ mod tests {
 
     use super::*;
 
-    fn members() -> Vec<(String, Arc<resource::Resource<Member>>)> {
+    fn members() -> Vec<(String, resource::Resource<Member>)> {
         let member = |name: &str, role, address: &str| {
             let spec = Member { machine_type: role, addresses: vec![address.parse().unwrap()], ..Member::default() };
-            (name.to_owned(), Arc::new(resource::Resource::new(name, spec)))
+            (name.to_owned(), resource::Resource::new(name, spec))
         };
         vec![member("cp-1", MachineRole::ControlPlane, "10.5.0.2"), member("w-1", MachineRole::Worker, "10.5.0.3")]
     }

@@ -67,11 +67,11 @@ pub(crate) fn serve(node: &Node, registry: &Arc<Registry>) -> std::io::Result<()
                 .max_encoding_message_size(::api::MAX_MESSAGE)
                 .max_decoding_message_size(::api::MAX_MESSAGE),
         )
-        .add(ClusterServiceServer::new(Cluster(node.clone())))
-        .add(MembershipServiceServer::new(Membership(node.clone())))
-        .add(InspectServiceServer::new(Inspect(node.clone())))
-        .add(TimeServiceServer::new(Time(node.clone())))
-        .add(Server::new(state(), Access::node(registry, namespaces), registry.clone()).into_service())
+        .with(ClusterServiceServer::new(Cluster(node.clone())))
+        .with(MembershipServiceServer::new(Membership(node.clone())))
+        .with(InspectServiceServer::new(Inspect(node.clone())))
+        .with(TimeServiceServer::new(Time(node.clone())))
+        .with(Server::new(state(), Access::node(registry, namespaces), registry.clone()).into_service())
         .gate(RoleGate::new(move |peer: Peer, claimed| {
             let result = limit(&statuses, &peer, claimed);
             async move { result }
@@ -82,10 +82,10 @@ pub(crate) fn serve(node: &Node, registry: &Arc<Registry>) -> std::io::Result<()
         ("network", "NodeAddresses.net.talos.dev"),
     ];
     let trustd = [("secrets", "TrustdCertificates.secrets.talos.dev")];
-    let apid = Router::new().add(Server::new(state(), Access::only(apid), registry.clone()).into_service());
+    let apid = Router::new().with(Server::new(state(), Access::only(apid), registry.clone()).into_service());
     let trustd = Router::new()
-        .add(Server::new(state(), Access::only(trustd), registry.clone()).into_service())
-        .add(TrustServiceServer::new(crate::trustd::sign::Service::new(state())));
+        .with(Server::new(state(), Access::only(trustd), registry.clone()).into_service())
+        .with(TrustServiceServer::new(crate::trustd::sign::Service::new(state())));
     let sockets = [
         ("/system/run/machined/machine.sock", APID, machine),
         ("/system/run/apid/runtime.sock", APID, apid),

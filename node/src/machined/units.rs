@@ -53,11 +53,6 @@ impl Units {
         Arc::new(Self { client, ends, marks: Mutex::default(), environment: environment.iter().filter_map(split).collect() })
     }
 
-    /// `init` itself.
-    pub(crate) fn client(&self) -> &Client {
-        &self.client
-    }
-
     /// Remembers how many ends of the unit were seen: a wait from now on is for the next.
     fn mark(&self, id: &str) {
         let count = self.ends.borrow().get(id).map_or(0, |(count, _)| *count);
@@ -93,11 +88,8 @@ impl Runner for Units {
     async fn find(&self, id: &str) -> Result<Option<Running>, String> {
         self.mark(id);
         let units = self.client.list().await.map_err(|e| e.to_string())?;
-        let unit = units.into_iter().find(|u| u.status.id == id && u.status.ended.is_none());
-        Ok(unit.map(|u| Running {
-            hash: u64::from_str_radix(&u.status.note, 16).ok(),
-            pid: u32::try_from(u.status.process.pid).unwrap_or_default(),
-        }))
+        let unit = units.into_iter().find(|u| u.id == id && u.ended.is_none());
+        Ok(unit.map(|u| Running { hash: u64::from_str_radix(&u.note, 16).ok(), pid: u32::try_from(u.process.pid).unwrap_or_default() }))
     }
 
     async fn prepare(&self, _: &str, _: &ServiceSpec) -> Result<(), String> {

@@ -70,7 +70,7 @@ pub(crate) async fn serve(runtime: PathBuf, listen: SocketAddr, stop: Cancellati
     tokio::spawn(follow::<TrustdCertificate>(state, Key::of::<TrustdCertificate>("trustd"), sink));
     let service = SecurityServiceServer::new(Trust { client }).max_decoding_message_size(MAX_REQUEST);
     let gate = Turnstile { buckets: Mutex::default(), start: Instant::now() };
-    let router = Router::new().add(service).gate(gate);
+    let router = Router::new().with(service).gate(gate);
     let (tls_sink, tls) = watch::channel(None);
     tokio::select! {
         () = build(certificates, tls_sink) => {}

@@ -115,7 +115,7 @@ async fn control_plane(dir: &Path, stop: &CancellationToken) -> (SocketAddr, Str
     let access = Access::only([("secrets", "TrustdCertificates.secrets.talos.dev")]);
     let registry = Arc::new(Registry::new().with::<TrustdCertificate>());
     let router =
-        Router::new().add(Server::new(fixed.clone(), access, registry).into_service()).add(TrustServiceServer::new(Service::new(fixed)));
+        Router::new().with(Server::new(fixed.clone(), access, registry).into_service()).with(TrustServiceServer::new(Service::new(fixed)));
     tokio::spawn(serve_unix(listener, router, stop.clone()));
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let listen = SocketAddr::new("127.0.0.1".parse::<IpAddr>().unwrap(), port);

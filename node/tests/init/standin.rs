@@ -107,9 +107,9 @@ async fn answer(command: &str, client: &Client, heard: &Mutex<Heard>) -> String 
             worded(client.spawn(spec).await, |started| started.process.pid.to_string())
         }
         ["list"] => worded(client.list().await, |units| {
-            let line = |unit: &crate::init::client::Unit| {
-                let ended = unit.status.ended.map_or_else(|| "runs".to_owned(), |(exit, _)| exit.to_string());
-                format!("{} {} {ended} {:?} {}", unit.status.id, unit.status.process.pid, unit.pidfd.is_some(), unit.status.note)
+            let line = |unit: &crate::init::protocol::UnitStatus| {
+                let ended = unit.ended.map_or_else(|| "runs".to_owned(), |(exit, _)| exit.to_string());
+                format!("{} {} {ended} {}", unit.id, unit.process.pid, unit.note)
             };
             units.iter().map(line).collect::<Vec<_>>().join("\n")
         }),

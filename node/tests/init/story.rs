@@ -195,7 +195,7 @@ fn units_outlive_machined(node: &Node) {
     assert_ne!(before, after);
     // The same process, known with its note; and what ended while nobody listened is known too.
     let list = node.ask("list");
-    assert!(list.lines().any(|line| line == format!("keep {pid} runs true note of keep")), "{list}");
+    assert!(list.lines().any(|line| line == format!("keep {pid} runs note of keep")), "{list}");
     node.until("the end of the other one", || {
         node.ask("list").lines().any(|line| line.starts_with("gone") && line.contains("exit code 0"))
     });

@@ -68,7 +68,7 @@ fn runtime(fixed: Arc<Fixed>, path: &std::path::Path, stop: &CancellationToken) 
         ("runtime", "APIServiceConfigs.runtime.talos.dev"),
         ("network", "NodeAddresses.net.talos.dev"),
     ]);
-    let router = Router::new().add(Server::new(fixed, access, registry()).into_service());
+    let router = Router::new().with(Server::new(fixed, access, registry()).into_service());
     tokio::spawn(serve_unix(listener, router, stop.clone()));
 }
 

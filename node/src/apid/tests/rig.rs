@@ -189,7 +189,7 @@ impl Node {
         let _ = std::fs::remove_file(&self.socket);
         let listener = UnixListener::bind(&self.socket).unwrap();
         let stop = CancellationToken::new();
-        let router = Router::new().add(StandIn { ip: self.ip }).add(super::state::service());
+        let router = Router::new().with(StandIn { ip: self.ip }).with(super::state::service());
         let ours = stop.clone();
         tokio::spawn(async move {
             tokio::select! {

@@ -62,7 +62,7 @@ pub(crate) fn serve(node: &Node, registry: &Arc<Registry>) -> std::io::Result<()
     let namespaces = model::NAMESPACES.iter().map(|(name, _)| *name);
     let statuses = node.statuses.clone();
     let machine = Router::new()
-        .add(
+        .with(
             MachineServiceServer::new(Machine(node.clone()))
                 .max_encoding_message_size(::api::MAX_MESSAGE)
                 .max_decoding_message_size(::api::MAX_MESSAGE),

@@ -101,7 +101,7 @@ async fn resources_alone_make_it_serve() {
     };
     fixed.put("apid", maintenance);
     fixed.put("api", ApiCertificate { accepted_cas: vec![], client: None, ..certificates(&rig) });
-    let insecure = Client::insecure(&[listen.clone()], &[], Options::default()).unwrap();
+    let insecure = Client::insecure(std::slice::from_ref(&listen), &[], Options::default()).unwrap();
     // Reached, and machined's API is not there.
     eventually(|| async { insecure.machine().version(()).await.is_err_and(|e| e.message().contains("machined does not answer")) }).await;
     // Then with certificates; broken ones in between change nothing.

@@ -107,7 +107,7 @@ impl Membership {
         Ok(())
     }
 
-    async fn from_etcd(&self, ghost: &Ghost) -> Result<String, String> {
+    async fn leave_etcd(&self, ghost: &Ghost) -> Result<String, String> {
         let members = self.0.etcd.members().await.map_err(|e| e.to_string())?;
         let at = |url: &String| ghost.addresses.iter().any(|ip| url.contains(&format!("//{ip}:")) || url.contains(&format!("//[{ip}]:")));
         let is_it = |name: &str| [&ghost.name, &ghost.hostname].iter().any(|known| *known == name);
@@ -118,12 +118,12 @@ impl Membership {
         Ok(format!("removed member {:016x}; {} members are left", member.id, members.len() - 1))
     }
 
-    async fn from_kubernetes(&self, ghost: &Ghost) -> Result<String, String> {
+    async fn leave_kubernetes(&self, ghost: &Ghost) -> Result<String, String> {
         let was_there = crate::machined::kubernetes::delete_node(&self.0.store, &ghost.name).await?;
         Ok(if was_there { "removed the node object" } else { "there was no node object" }.into())
     }
 
-    async fn from_discovery(&self, ghost: &Ghost) -> Result<String, String> {
+    async fn leave_discovery(&self, ghost: &Ghost) -> Result<String, String> {
         if ghost.ids.is_empty() {
             return Ok("it was not known".into());
         }
@@ -159,9 +159,9 @@ impl MembershipService for Membership {
         tracing::info!(node = %ghost.name, force = request.force, "forgetting a node");
         // etcd first: while the member counts, each further loss may cost the majority.
         let steps = vec![
-            step("etcd", self.from_etcd(&ghost)).await,
-            step("Kubernetes", self.from_kubernetes(&ghost)).await,
-            step("discovery", self.from_discovery(&ghost)).await,
+            step("etcd", self.leave_etcd(&ghost)).await,
+            step("Kubernetes", self.leave_kubernetes(&ghost)).await,
+            step("discovery", self.leave_discovery(&ghost)).await,
         ];
         Ok(Response::new(pb::ForgetResponse { node: ghost.name, steps }))
     }

@@ -335,7 +335,7 @@ fn applied(cluster: &Cluster, place: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// It does not come in, both ends say why, and it goes again.
+/// It does not come in, its console says why without telling the token, and it goes again.
 fn wrong_token(cluster: &Cluster) -> anyhow::Result<()> {
     let patches = cluster.directory().join("patches.json");
     let good = fs::read_to_string(&patches)?;

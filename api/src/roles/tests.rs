@@ -1,5 +1,5 @@
 use super::*;
-use std::{collections::BTreeMap, path::PathBuf};
+use std::collections::BTreeMap;
 
 /// The facts table beside the fixtures: rpc → (roles, maintenance-only reader, deprecated, streamed), and
 /// the services that allow one-to-many.

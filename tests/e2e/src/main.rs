@@ -107,6 +107,9 @@ fn main() -> ExitCode {
             }
         }
     }
+    // Left where a cluster was kept.
+    let _ = std::fs::remove_file(world.state.join("._reserve.lock"));
+    let _ = std::fs::remove_dir(&world.state);
     println!("e2e: {passed} passed, {failed} failed, {skipped} skipped");
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -3,6 +3,7 @@
 mod bad_input;
 mod create_killed;
 mod faults;
+mod foreign;
 mod kills;
 mod lifecycle;
 mod maintenance;

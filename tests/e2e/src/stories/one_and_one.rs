@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 
-use super::kills;
+use super::{foreign, kills};
 use crate::cluster::{Cluster, Node};
 use crate::command::{self, eventually};
 use crate::host::Host;
@@ -48,6 +48,7 @@ pub fn story(world: &World) -> anyhow::Result<Outcome> {
     reach(&cluster).context("pods reaching each other")?;
     ask(&cluster, &nodes).context("asking the nodes")?;
     forward(&cluster).context("port-forward")?;
+    foreign::clients(&cluster, &nodes)?;
     kills::survive(&cluster, &nodes)?;
     reach(&cluster).context("pods reaching each other after the kills")?;
 

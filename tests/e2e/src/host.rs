@@ -2,7 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::hash::{Hash as _, Hasher as _};
+use std::io::Read as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::time::ClockId;
 
 /// A picture of the host. What may differ by itself (counters, the clock, processes of others) is not in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,7 +19,14 @@ pub struct Host {
     sysctls: BTreeMap<PathBuf, String>,
     ruleset: String,
     ours: BTreeSet<String>,
+    disks: BTreeMap<String, u64>,
+    clock: Duration,
 }
+
+/// By how much the wall clock may run away from the steady one by itself between two pictures: time daemons slew it.
+const CLOCK_SLACK: Duration = Duration::from_millis(500);
+/// The whole of a disk that nobody uses is looked at, up to this many bytes.
+const MOST_OF_A_DISK: u64 = 256 << 20;
 
 /// Kernel settings that the kernel itself changes.
 const MOVING: &[&str] = &[
@@ -49,6 +62,8 @@ impl Host {
             sysctls,
             ruleset: ruleset.unwrap_or_default(),
             ours: processes(state),
+            disks: disks(),
+            clock: clock(),
         }
     }
 
@@ -69,11 +84,44 @@ impl Host {
                 found.push(format!("sysctl {} changed from {then:?} to {value:?}", path.display()));
             }
         }
+        for (disk, sum) in &self.disks {
+            if before.disks.get(disk).is_some_and(|then| then != sum) {
+                found.push(format!("{disk} was written to"));
+            }
+        }
+        if self.clock.abs_diff(before.clock) > CLOCK_SLACK {
+            found.push(format!("the clock was set by {} ms", self.clock.abs_diff(before.clock).as_millis()));
+        }
         if self.ruleset != before.ruleset {
             found.push("the nftables rules changed".into());
         }
         found
     }
+}
+
+/// How far the wall clock is ahead of the time since boot.
+fn clock() -> Duration {
+    let now = |clock: ClockId| clock.now().map(Duration::from).unwrap_or_default();
+    now(ClockId::CLOCK_REALTIME).saturating_sub(now(ClockId::CLOCK_BOOTTIME))
+}
+
+/// A sum over each disk: over all of one that nobody has open, over the boot sector alone (with the partition table) of one in use.
+fn disks() -> BTreeMap<String, u64> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir("/sys/block").into_iter().flatten().filter_map(Result::ok) {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let path = format!("/dev/{name}");
+        // The kernel opens a disk exclusively only when no file system or mapping does.
+        let unused = fs::OpenOptions::new().read(true).custom_flags(nix::libc::O_EXCL).open(&path).is_ok();
+        let Ok(disk) = fs::File::open(&path) else { continue };
+        let mut bytes = Vec::new();
+        if disk.take(if unused { MOST_OF_A_DISK } else { 1024 }).read_to_end(&mut bytes).is_ok() {
+            let mut sum = std::hash::DefaultHasher::new();
+            bytes.hash(&mut sum);
+            found.insert(path, sum.finish());
+        }
+    }
+    found
 }
 
 fn directories(path: &Path, into: &mut BTreeSet<PathBuf>, depth: usize) {

@@ -225,11 +225,11 @@ impl Rows {
 
     /// Replaces a resource. Its version must be the stored one, `owner` the stored owner, and the stored phase `phase` if one is given.
     pub(crate) fn update(&self, resource: AnyResource, owner: &str, phase: Option<Phase>) -> Result<AnyResource, Error> {
-        self.check(&resource)?;
         self.replace(resource, owner, phase, Touch::All)
     }
 
     fn replace(&self, resource: AnyResource, owner: &str, phase: Option<Phase>, touch: Touch) -> Result<AnyResource, Error> {
+        self.check(&resource)?;
         let now = self.shared.now();
         let mut journal = self.shared.journal();
         let mut guard = self.write();

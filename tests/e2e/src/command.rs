@@ -34,7 +34,8 @@ impl Said {
     }
 }
 
-fn reader(mut from: impl Read + Send + 'static) -> thread::JoinHandle<String> {
+/// Reads all that a program prints, so that it never waits for a reader.
+pub fn reader(mut from: impl Read + Send + 'static) -> thread::JoinHandle<String> {
     thread::spawn(move || {
         let mut bytes = Vec::new();
         let _ = from.read_to_end(&mut bytes);

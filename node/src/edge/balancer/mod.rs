@@ -117,6 +117,12 @@ impl Balancer {
         }
     }
 
+    fn suspect(&self, target: &Target) {
+        let now = self.now();
+        self.table().suspect(target, now);
+        self.changed.notify_one();
+    }
+
     fn cut_of(&self, target: &Target) -> watch::Receiver<u64> {
         let mut cuts = self.cuts.lock().unwrap_or_else(PoisonError::into_inner);
         let mut receiver = cuts.entry(target.clone()).or_insert_with(|| watch::Sender::new(0)).subscribe();
@@ -171,7 +177,8 @@ impl Balancer {
         }
         tokio::select! {
             ended = tokio::io::copy_bidirectional_with_sizes(&mut client, &mut server, BUFFER, BUFFER) => match ended {
-                Ok((sent, 0)) if sent > 0 => self.report(&target, false),
+                // Nobody behind it, or a client that gave up: the next check tells.
+                Ok((sent, 0)) if sent > 0 => self.suspect(&target),
                 Ok(_) => {}
                 Err(error) => tracing::debug!(%error, %target, "load balancer: a connection broke"),
             },
@@ -196,11 +203,7 @@ impl Balancer {
                 tracing::debug!(%target, %error, "load balancer: dial failed");
                 self.report(target, false);
             }
-            Outcome::Slow => {
-                let now = self.now();
-                self.table().suspect(target, now);
-                self.changed.notify_one();
-            }
+            Outcome::Slow => self.suspect(target),
         });
         match timeout(DIAL_DEADLINE, race).await {
             Ok(Some(found)) => Some(found),

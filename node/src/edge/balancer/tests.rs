@@ -117,6 +117,34 @@ async fn with_nobody_there_a_client_learns_it_at_once() {
 }
 
 #[tokio::test]
+async fn clients_that_give_up_cut_nobody_off() {
+    // One that answers nobody but the first, which stays connected.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = Target { host: "127.0.0.1".into(), port: listener.local_addr().unwrap().port() };
+    tokio::spawn(async move {
+        let (mut first, _) = listener.accept().await.unwrap();
+        let _ = first.write_all(b"a").await;
+        loop {
+            let (mut quiet, _) = listener.accept().await.unwrap();
+            let _ = quiet.read(&mut [0]).await;
+        }
+    });
+    let (other, _task) = server("b").await;
+    let (balancer, address) = started(&[target.clone()]).await;
+    let (_, mut held) = greeting(address).await.unwrap();
+    balancer.set_targets(&[target, other.clone()]);
+    balancer.report(&other, true);
+    for _ in 0..8 {
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(b"x").await.unwrap();
+        client.shutdown().await.unwrap();
+        let _ = timeout(Duration::from_millis(200), client.read(&mut [0])).await;
+    }
+    let broken = timeout(Duration::from_millis(300), held.read(&mut [0])).await;
+    assert!(broken.is_err(), "the held connection ended: {broken:?}");
+}
+
+#[tokio::test]
 async fn what_accepts_and_closes_at_once_is_not_healthy() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();

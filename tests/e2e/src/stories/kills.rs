@@ -1,8 +1,7 @@
 //! Kills, and what must not notice them: containers, a TCP stream from pod to pod, addresses, routes and links.
 
-use std::io::Read as _;
 use std::process::{Child, Command};
-use std::thread::sleep;
+use std::thread::{JoinHandle, sleep};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
@@ -111,6 +110,8 @@ fn well(cluster: &Cluster, nodes: &[Node], before: &[String]) -> anyhow::Result<
 struct Monitor {
     node: String,
     child: Child,
+    out: JoinHandle<String>,
+    err: JoinHandle<String>,
     begin: Instant,
 }
 
@@ -118,7 +119,10 @@ impl Monitor {
     fn start(node: &Node) -> anyhow::Result<Self> {
         let mut command = Command::new("nsenter");
         command.args(["-t", &node.pid.to_string(), "-n", "ip", "monitor", "address", "route", "link"]);
-        Ok(Self { node: node.name.clone(), child: command::start(&mut command)?, begin: Instant::now() })
+        let mut child = command::start(&mut command)?;
+        let out = command::reader(child.stdout.take().context("no output")?);
+        let err = command::reader(child.stderr.take().context("no error output")?);
+        Ok(Self { node: node.name.clone(), child, out, err, begin: Instant::now() })
     }
 
     /// Ends it. Anything that went is a failure.
@@ -127,9 +131,10 @@ impl Monitor {
             bail!("ip monitor on {} ended by itself: {status}", self.node);
         }
         self.child.kill()?;
-        let mut text = String::new();
-        self.child.stdout.take().context("no output")?.read_to_string(&mut text)?;
         self.child.wait()?;
+        let said = |reader: JoinHandle<String>| reader.join().unwrap_or_default();
+        let (text, complaints) = (said(self.out), said(self.err));
+        ensure!(complaints.trim().is_empty(), "ip monitor on {} saw not all there was: {complaints}", self.node);
         let gone: Vec<&str> = text.lines().filter(|line| line.starts_with("Deleted")).collect();
         ensure!(gone.is_empty(), "{}: within {} s of kills these went: {gone:#?}", self.node, self.begin.elapsed().as_secs());
         Ok(())

@@ -47,8 +47,9 @@ fn under_fire<T>(cluster: &Cluster, of: impl Fn(&Node) -> bool + Sync, during: i
     let (over, kills) = (AtomicBool::new(false), AtomicU32::new(0));
     let result = thread::scope(|scope| {
         scope.spawn(|| {
-            for _ in 0..MOST {
-                sleep(Duration::from_millis(rand::random_range(50..2000)));
+            for round in 0..MOST {
+                // The first one at once: an ending may take less than a second.
+                sleep(Duration::from_millis(rand::random_range(50..if round == 0 { 150 } else { 2000 })));
                 if over.load(Ordering::Relaxed) {
                     break;
                 }
@@ -142,6 +143,7 @@ fn reset_under_fire(cluster: &Cluster) -> anyhow::Result<()> {
     ensure!(!kept(cluster, &node)?.is_empty(), "the kubelet of {} keeps no certificates where they are looked for", node.name);
     let reset = || cluster.ctl_long(&["-n", &node.address, "reset"], ENDING);
     let (result, kills) = under_fire(cluster, |n| n.name == node.name, reset);
+    ensure!(kills > 0, "the reset was over before machined was killed once");
     // The call itself may break with machined; then the node never heard it and is asked once more, in peace.
     if let Err(error) = result {
         println!("  reset while machined was killed {kills} times: {error:#}");

@@ -80,12 +80,19 @@ fn authorities(machine: &model::config::MachineConfig) -> Vec<String> {
     pairs.into_iter().filter_map(unusable).collect()
 }
 
+/// What was persisted, if anything was.
+fn kept(file: &Path) -> std::io::Result<Option<Vec<u8>>> {
+    match std::fs::read(file) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// What the node starts with: the bytes, and where they are from.
 fn first(file: &Path, platform: Option<&Result<Vec<u8>, String>>) -> Result<Option<(Vec<u8>, &'static str)>, String> {
-    match std::fs::read(file) {
-        Ok(bytes) => return Ok(Some((bytes, "the configuration applied before"))),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(format!("{}: {error}", file.display())),
+    if let Some(bytes) = kept(file).map_err(|error| format!("{}: {error}", file.display()))? {
+        return Ok(Some((bytes, "the configuration applied before")));
     }
     match platform {
         Some(Ok(bytes)) => Ok(Some((bytes.clone(), "the platform's user data"))),
@@ -166,16 +173,20 @@ impl Controller for ConfigController {
             Err(problems) => return Ok(maintenance(wanted, Some(problems))),
         };
         let persistent = match (request(PERSISTENT), request(ACTIVE)) {
-            (Some(asked), _) => asked.config.0.clone(),
+            (Some(asked), _) => Some(asked.config.0.clone()),
             // One that is only tried must not be what the node starts with next time.
-            (None, Some(_)) => std::fs::read(&self.file).unwrap_or_else(|_| bytes.clone()),
-            (None, None) => bytes.clone(),
+            (None, Some(_)) => kept(&self.file)?,
+            (None, None) => Some(bytes.clone()),
         };
-        persist(&self.file, &persistent)?;
+        if let Some(persistent) = &persistent {
+            persist(&self.file, persistent)?;
+        }
         let loaded = check(&bytes, self.mode).map_err(|r| engine::Error::msg(r.problems.join("; ")))?.0;
         let marks = || Marks::default().annotation(MachineConfig::YAML_SPEC_ANNOTATION, "1");
-        let mut wanted =
-            wanted.with_meta(ACTIVE, MachineConfig::new(bytes), marks()).with_meta(PERSISTENT, MachineConfig::new(persistent), marks());
+        let mut wanted = wanted.with_meta(ACTIVE, MachineConfig::new(bytes), marks());
+        if let Some(persistent) = persistent {
+            wanted = wanted.with_meta(PERSISTENT, MachineConfig::new(persistent), marks());
+        }
         if !loaded.machine.is_complete() {
             return Ok(maintenance(wanted, Some(vec!["the configuration has no machine section: it is not complete".into()])));
         }
@@ -192,6 +203,23 @@ mod tests {
     use pki::bundle::{ServiceAccountKey, generate};
 
     use super::*;
+
+    #[tokio::test]
+    async fn what_is_only_tried_is_not_kept() {
+        let secrets = generate(ServiceAccountKey::Ecdsa, "2026-01-01T00:00:00Z".parse().unwrap()).unwrap();
+        let options = Generate::new("demo", Url::new("https://10.5.0.1:6443").unwrap());
+        let config = generate_patched(&secrets, &options, MachineType::ControlPlane, &[]).unwrap().encode();
+        let request = || ConfigRequest { config: config.as_bytes().to_vec().into(), generation: 1 };
+        let dir = tempfile::tempdir().unwrap();
+        let controller = ConfigController { file: dir.path().join("config.yaml"), platform: None, mode: Mode::Container };
+        let asked = async |requests| controller.reconcile(&Context::detached(), In { requests }).await.unwrap();
+        let tried = asked(Many::of([(ACTIVE, request())])).await;
+        assert!(tried.get::<MachineConfig>(ACTIVE).is_some() && tried.get::<MachineConfig>(PERSISTENT).is_none());
+        assert!(!controller.file.exists());
+        let confirmed = asked(Many::of([(ACTIVE, request()), (PERSISTENT, request())])).await;
+        assert!(confirmed.get::<MachineConfig>(PERSISTENT).is_some());
+        assert_eq!(std::fs::read_to_string(&controller.file).unwrap(), config);
+    }
 
     #[test]
     fn a_key_of_another_certificate_is_refused_by_the_name_of_its_field() {

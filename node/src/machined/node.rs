@@ -51,9 +51,9 @@ pub(crate) struct Node {
     pub(crate) applying: Arc<tokio::sync::Mutex<Trial>>,
 }
 
-/// A configuration on trial: reverted when the task is not aborted.
-#[derive(Debug, Default)]
-pub(crate) struct Trial(pub(crate) Option<tokio::task::JoinHandle<()>>);
+/// A configuration on trial: the one before it, and the task that goes back to that when it is not aborted.
+#[derive(Default)]
+pub(crate) struct Trial(pub(crate) Option<(Vec<u8>, tokio::task::JoinHandle<()>)>);
 
 impl Node {
     /// Whether the node has no configuration and asks for one.

@@ -1,8 +1,9 @@
 //! `ApplyConfiguration`: checks a configuration, then makes it the active one, the persistent one, or both.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use api::machine as pb;
+use engine::Table;
 use host::acquire::{ACTIVE, PERSISTENT, check};
 use model::services::ConfigRequest;
 use pb::apply_configuration_request::Mode;
@@ -10,12 +11,14 @@ use similar::algorithms::{Capture, Compact, Replace, myers};
 use similar::udiff::UnifiedHunkHeader;
 use tonic::Status;
 
-use crate::machined::node::Node;
+use crate::machined::node::{Node, Trial};
 
 /// How long a configuration is tried when the caller names no time.
 const TRIAL: Duration = Duration::from_secs(60);
 /// How long applying may wait until controllers took the configuration over.
 const TAKEN_OVER: Duration = Duration::from_secs(10);
+/// How long the shortest differences are looked for; then longer ones do.
+const DIFF: Duration = Duration::from_secs(1);
 
 /// The differences, with the secrets of both sides left out.
 fn diff(before: &str, after: &str) -> String {
@@ -25,7 +28,7 @@ fn diff(before: &str, after: &str) -> String {
     let (old, new): (Vec<&str>, Vec<&str>) = (before.lines().collect(), after.lines().collect());
     let mut diff = Compact::new(Replace::new(Capture::new()), &old, &new);
     // This one algorithm, not `TextDiff`: that brings all of them along, over a megabyte of code.
-    let Ok(()) = myers::diff_deadline_raw(&mut diff, &old, 0..old.len(), &new, 0..new.len(), None);
+    let Ok(()) = myers::diff_deadline_raw(&mut diff, &old, 0..old.len(), &new, 0..new.len(), Some(Instant::now() + DIFF));
     let mut text = String::from("--- active\n+++ applied\n");
     for hunk in diff.into_inner().into_inner().into_grouped_ops(3) {
         text += &format!("{}\n", UnifiedHunkHeader::new(&hunk));
@@ -40,26 +43,33 @@ fn redacted(bytes: &[u8]) -> String {
 }
 
 /// Whether this caller may: an admin always, others give a node that has no configuration its first.
-fn may(admin: bool, in_maintenance: bool) -> Result<(), Status> {
-    if admin || in_maintenance {
+fn may(admin: bool, in_maintenance: bool, complete: bool) -> Result<(), Status> {
+    if admin || in_maintenance && !complete {
         return Ok(());
     }
     Err(Status::permission_denied("not authorized: the node has a configuration, and only the role os:admin may change it"))
 }
 
+/// How it is applied, on a node that has a complete configuration or none.
+fn mode_of(asked: Mode, complete: bool) -> Result<Mode, Status> {
+    match asked {
+        Mode::Reboot if complete => {
+            Err(Status::unimplemented("apply mode reboot is gone: use auto, no-reboot, staged or try; no change needs a reboot"))
+        }
+        Mode::Try if !complete => Err(Status::failed_precondition("there is nothing to go back to; use auto")),
+        Mode::Auto | Mode::Reboot => Ok(Mode::NoReboot),
+        other => Ok(other),
+    }
+}
+
 /// Applies.
 pub(super) async fn apply(node: &Node, request: pb::ApplyConfigurationRequest, admin: bool) -> Result<pb::ApplyConfiguration, Status> {
-    may(admin, node.in_maintenance())?;
     let busy = |_| Status::failed_precondition("another configuration is being applied; try again when that is done");
     let mut trial = node.applying.try_lock().map_err(busy)?;
     let complete = node.config().is_some_and(|c| c.spec.machine().is_some_and(model::config::MachineConfig::is_complete));
-    let mode = match request.mode() {
-        Mode::Reboot if complete => {
-            return Err(Status::unimplemented("apply mode reboot is gone: use auto, no-reboot, staged or try; no change needs a reboot"));
-        }
-        Mode::Auto | Mode::Reboot => Mode::NoReboot,
-        other => other,
-    };
+    // With the lock held: the first configuration may have come since the call.
+    may(admin, node.in_maintenance(), complete)?;
+    let mode = mode_of(request.mode(), complete)?;
     let problems = |refused: host::acquire::Refused| {
         Status::invalid_argument(format!("the configuration is not valid:\n{}", refused.problems.join("\n")))
     };
@@ -73,26 +83,24 @@ pub(super) async fn apply(node: &Node, request: pb::ApplyConfigurationRequest, a
         answer.mode_details = format!("Dry run summary:\n{}", diff(&redacted(&before), &redacted(&request.data)));
         return Ok(answer);
     }
-    if let Some(task) = trial.0.take() {
-        task.abort();
-    }
     match mode {
+        // What is on trial stays so: it was not confirmed.
         Mode::Staged => {
-            put(node, PERSISTENT, request.data)?;
+            put(&node.configs, PERSISTENT, request.data)?;
             answer.mode_details = "Staged configuration to be applied after the next reboot".into();
         }
         Mode::Try => {
             let limit = request.try_mode_timeout.and_then(|d| Duration::try_from(d).ok()).filter(|d| !d.is_zero()).unwrap_or(TRIAL);
-            put(node, ACTIVE, request.data)?;
-            trial.0 = Some(tokio::spawn(revert(node.clone(), before, limit)));
+            attempt(&node.configs, &mut trial, request.data, before, limit).await?;
             answer.mode_details = format!(
                 "The config is applied in 'try' mode and will be automatically reverted back in {}",
                 resource::Duration::from(limit)
             );
         }
         _ => {
-            put(node, PERSISTENT, request.data.clone())?;
-            put(node, ACTIVE, request.data.clone())?;
+            end(&mut trial).await;
+            put(&node.configs, PERSISTENT, request.data.clone())?;
+            put(&node.configs, ACTIVE, request.data.clone())?;
             taken_over(node, &request.data).await?;
             answer.mode_details = "Applied configuration without a reboot".into();
         }
@@ -100,16 +108,39 @@ pub(super) async fn apply(node: &Node, request: pb::ApplyConfigurationRequest, a
     Ok(answer)
 }
 
-fn put(node: &Node, id: &str, config: Vec<u8>) -> Result<(), Status> {
-    let generation = node.configs.get(id).map_or(0, |r| r.spec.generation) + 1;
-    let request = ConfigRequest { config: config.into(), generation };
-    node.configs.put("", id, request).map(drop).map_err(|e| Status::internal(e.to_string()))
+/// Ends a trial without going back; what was active before it.
+async fn end(trial: &mut Trial) -> Option<Vec<u8>> {
+    let (before, task) = trial.0.take()?;
+    task.abort();
+    // A revert that already runs is let through: nothing of it may come after what follows.
+    let _ = task.await;
+    Some(before)
 }
 
-async fn revert(node: Node, before: Vec<u8>, limit: Duration) {
+/// Puts a configuration on trial. One that was on trial itself is none to go back to.
+async fn attempt(
+    configs: &Table<ConfigRequest>,
+    trial: &mut Trial,
+    config: Vec<u8>,
+    active: Vec<u8>,
+    limit: Duration,
+) -> Result<(), Status> {
+    let before = end(trial).await.unwrap_or(active);
+    put(configs, ACTIVE, config)?;
+    trial.0 = Some((before.clone(), tokio::spawn(revert(configs.clone(), before, limit))));
+    Ok(())
+}
+
+fn put(configs: &Table<ConfigRequest>, id: &str, config: Vec<u8>) -> Result<(), Status> {
+    let generation = configs.get(id).map_or(0, |r| r.spec.generation) + 1;
+    let request = ConfigRequest { config: config.into(), generation };
+    configs.put("", id, request).map(drop).map_err(|e| Status::internal(e.to_string()))
+}
+
+async fn revert(configs: Table<ConfigRequest>, before: Vec<u8>, limit: Duration) {
     tokio::time::sleep(limit).await;
     tracing::warn!("the configuration on trial was not confirmed within {} s; going back to the one before", limit.as_secs());
-    if let Err(error) = put(&node, ACTIVE, before) {
+    if let Err(error) = put(&configs, ACTIVE, before) {
         tracing::error!(%error, "cannot go back to the configuration before");
     }
 }
@@ -132,8 +163,50 @@ mod tests {
 
     #[test]
     fn who_only_reads_may_configure_a_node_that_has_no_configuration_alone() {
-        assert!(may(false, true).is_ok() && may(true, true).is_ok() && may(true, false).is_ok());
-        assert_eq!(may(false, false).unwrap_err().code(), tonic::Code::PermissionDenied);
+        assert!(may(false, true, false).is_ok() && may(true, true, true).is_ok() && may(true, false, true).is_ok());
+        // The second: its first configuration came while this caller waited.
+        for (in_maintenance, complete) in [(false, true), (true, true), (false, false)] {
+            assert_eq!(may(false, in_maintenance, complete).unwrap_err().code(), tonic::Code::PermissionDenied);
+        }
+    }
+
+    #[test]
+    fn nothing_is_tried_where_there_is_nothing_to_go_back_to() {
+        let refused = mode_of(Mode::Try, false).unwrap_err();
+        assert_eq!((refused.code(), refused.message()), (tonic::Code::FailedPrecondition, "there is nothing to go back to; use auto"));
+        assert_eq!(mode_of(Mode::Try, true).unwrap(), Mode::Try);
+        assert_eq!(mode_of(Mode::Auto, false).unwrap(), Mode::NoReboot);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_second_trial_goes_back_to_what_was_before_the_first() {
+        let configs = engine::Store::new().kind::<ConfigRequest>();
+        let active = || configs.get(ACTIVE).map(|r| r.spec.config.0.clone()).unwrap();
+        let mut trial = Trial::default();
+        let limit = Duration::from_secs(60);
+        put(&configs, ACTIVE, b"good".into()).unwrap();
+        attempt(&configs, &mut trial, b"first".into(), active(), limit).await.unwrap();
+        tokio::time::sleep(limit / 2).await;
+        attempt(&configs, &mut trial, b"second".into(), active(), limit).await.unwrap();
+        tokio::time::sleep(limit * 3 / 4).await;
+        assert_eq!(active(), b"second", "the first trial's end is not the second's");
+        tokio::time::sleep(limit).await;
+        assert_eq!(active(), b"good");
+        // What is confirmed stays.
+        attempt(&configs, &mut trial, b"third".into(), active(), limit).await.unwrap();
+        assert_eq!(end(&mut trial).await.as_deref(), Some(&b"good"[..]));
+        tokio::time::sleep(limit * 2).await;
+        assert_eq!(active(), b"third");
+    }
+
+    #[test]
+    fn what_has_nothing_in_common_is_compared_in_time() {
+        let lines = |seed: u64| (0..60_000u64).map(|n| format!("{}\n", (n * n + n * seed) % 9973)).collect::<String>();
+        let (before, after) = (lines(17), lines(5000));
+        let begin = Instant::now();
+        let text = diff(&before, &after);
+        assert!(begin.elapsed() < 10 * DIFF, "{:?}", begin.elapsed());
+        assert_eq!(text.lines().filter(|line| line.starts_with([' ', '+']) && !line.starts_with("+++")).count(), 60_000);
     }
 
     #[test]

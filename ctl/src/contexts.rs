@@ -56,8 +56,6 @@ pub fn load(global: &Global) -> anyhow::Result<Context> {
         }
         bail!("context {wanted:?} is not in {}; it has: {}", path(global)?.display(), names.join(", "));
     };
-    not_expired(&found.cert_pem(), jiff::Timestamp::now())
-        .with_context(|| format!("context {:?} of {}", name.unwrap_or(&config.context), path(global).unwrap_or_default().display()))?;
     Ok(Context {
         endpoints: found.endpoints.clone(),
         nodes: found.nodes.clone(),
@@ -69,9 +67,9 @@ pub fn load(global: &Global) -> anyhow::Result<Context> {
 }
 
 /// A node that refuses an expired certificate may close the connection before its reason is heard, so it is told here. One that cannot be
-/// read is told where it is used.
-fn not_expired(certificate: &str, now: jiff::Timestamp) -> anyhow::Result<()> {
-    match Certificate::from_pem(certificate).and_then(|c| c.identity()) {
+/// read is told where it is used. `health` does without: it has its own verdict.
+pub fn not_expired(context: &Context, now: jiff::Timestamp) -> anyhow::Result<()> {
+    match Certificate::from_pem(&String::from_utf8_lossy(&context.crt)).and_then(|c| c.identity()) {
         Ok(identity) if identity.not_after < now => bail!(
             "the client certificate expired at {}, and it is {now}: set the clock, or get a new one with `orlopctl gen config --with-secrets FILE \
              --output-types talosconfig`",
@@ -94,9 +92,10 @@ mod tests {
         let roles = Roles([Role::Admin].into_iter().collect());
         let ca: Ca = profile::os_ca(made).unwrap();
         let certificate = ca.issue(&profile::api_client(&roles, profile::DAY), made).unwrap().cert;
-        assert!(not_expired(&certificate, time("2026-01-01T12:00:00Z")).is_ok());
-        let told = not_expired(&certificate, time("2026-01-03T00:00:00Z")).unwrap_err().to_string();
+        let context = |crt: &str| Context { crt: crt.into(), ..Context::default() };
+        assert!(not_expired(&context(&certificate), time("2026-01-01T12:00:00Z")).is_ok());
+        let told = not_expired(&context(&certificate), time("2026-01-03T00:00:00Z")).unwrap_err().to_string();
         assert!(told.contains("expired at 2026-01-02T00:00:00Z") && told.contains("gen config"), "{told}");
-        assert!(not_expired("none", made).is_ok());
+        assert!(not_expired(&context("none"), made).is_ok());
     }
 }

@@ -13,7 +13,6 @@ mod table;
 mod verb;
 mod yaml;
 
-use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -93,10 +92,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 /// The verbs that need neither a node nor a runtime: they answer at once.
 fn run_local(verb: Verb, global: &Global) -> Result<anyhow::Result<()>, Verb> {
     match verb {
-        Verb::Completion(verb) => {
-            verb.run();
-            Ok(Ok(()))
-        }
+        Verb::Completion(verb) => Ok(verb.run()),
         Verb::Config(verb) => Ok(verb.run(global)),
         Verb::Gen(verb) => Ok(verb.run()),
         Verb::MachineConfig(verb) => Ok(verb.run()),
@@ -150,13 +146,13 @@ async fn run(verb: Verb, global: Global) -> anyhow::Result<()> {
     }
 }
 
-/// A reader of the standard output that has seen enough (`… | head`) ends the program, without a panic's words. Not by SIGPIPE: that
-/// would end it for the broken connection of a node too.
+/// A reader of the standard output that has seen enough (`… | head`) ends the program, without a panic's words and with SIGPIPE's code.
+/// Not by SIGPIPE: that would end it for the broken connection of a node too.
 fn end_when_nobody_reads() {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         if info.payload_as_str().is_some_and(|text| text.starts_with("failed printing to stdout: Broken pipe")) {
-            std::process::exit(0);
+            files::nobody_reads();
         }
         usual(info);
     }));
@@ -175,7 +171,6 @@ fn main() -> ExitCode {
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {:#}", session::explain(error));
             ExitCode::FAILURE

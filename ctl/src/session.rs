@@ -76,7 +76,15 @@ impl Session {
 
     /// A client of the endpoints, for no node in particular.
     pub fn client(&self) -> anyhow::Result<Client> {
-        Ok(Client::new(&self.endpoints()?, Options::default())?)
+        Ok(Client::new(&self.usable()?, Options::default())?)
+    }
+
+    /// As [`Session::endpoints`], of a context whose certificate nodes accept as far as one sees from here.
+    pub fn usable(&self) -> anyhow::Result<Context> {
+        let context = self.endpoints()?;
+        contexts::not_expired(&context, jiff::Timestamp::now())
+            .with_context(|| format!("the context of {}", contexts::path(&self.global).unwrap_or_default().display()))?;
+        Ok(context)
     }
 
     /// The context with the endpoints that are to be used.

@@ -13,7 +13,9 @@ pub struct Completion {
 
 impl Completion {
     /// Prints it.
-    pub fn run(self) {
-        clap_complete::generate(self.shell, &mut crate::Cli::command(), "orlopctl", &mut std::io::stdout());
+    pub fn run(self) -> anyhow::Result<()> {
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut crate::Cli::command(), "orlopctl", &mut script);
+        crate::files::print(&script)
     }
 }

@@ -1,6 +1,6 @@
 //! `copy`: a file or a tree of a node, as an archive or unpacked.
 
-use std::io::{Read, Write as _};
+use std::io::Read;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -47,11 +47,10 @@ impl Copy {
         let request = pb::CopyRequest { root_path: self.source };
         let mut stream = session.one(false)?.client.machine().copy(request).await?.into_inner();
         if self.destination == "-" {
-            let mut out = std::io::stdout().lock();
             while let Some(part) = stream.message().await? {
-                out.write_all(&part.bytes)?;
+                crate::files::print(&part.bytes)?;
             }
-            return Ok(out.flush()?);
+            return Ok(());
         }
         unpack(stream, &self.destination).await
     }

@@ -1,10 +1,12 @@
 //! `edit`: the nodes' configuration in the user's editor.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use tempfile::TempDir;
 
 use super::apply_config::How;
 use super::patch::{Kind, active};
@@ -47,20 +49,46 @@ impl Edit {
 
     async fn on(&self, node: &Node) -> anyhow::Result<()> {
         let before = active(node).await?;
-        // It holds secrets: only its owner may read it, and it goes once it was applied.
-        let file: PathBuf = std::env::temp_dir().join(format!("orlopctl-edit-{}.yaml", std::process::id()));
-        files::write_private(&file, before.as_bytes())?;
+        // It goes with its directory once it was applied.
+        let (directory, file) = scratch(before.as_bytes())?;
         let edited = open_editor(&file).and_then(|()| std::fs::read(&file).with_context(|| format!("reading {}", file.display())));
         let edited = match edited {
             Ok(bytes) if bytes != before.as_bytes() => bytes,
             unchanged => {
-                std::fs::remove_file(&file)?;
                 unchanged?;
                 println!("{}: not changed", node.name);
                 return Ok(());
             }
         };
-        self.how.apply(node, edited).await.with_context(|| format!("what was edited is kept in {}", file.display()))?;
-        Ok(std::fs::remove_file(&file)?)
+        if let Err(error) = self.how.apply(node, edited).await {
+            let _ = directory.keep();
+            return Err(error.context(format!("what was edited is kept in {}", file.display())));
+        }
+        Ok(directory.close()?)
+    }
+}
+
+/// A file with secrets for the editor, in a directory of its own that nobody else may enter: editors leave copies beside their files.
+fn scratch(bytes: &[u8]) -> anyhow::Result<(TempDir, PathBuf)> {
+    let private = std::fs::Permissions::from_mode(0o700);
+    let made = tempfile::Builder::new().prefix("orlopctl-edit-").permissions(private).tempdir();
+    let directory = made.with_context(|| format!("creating a directory in {}", std::env::temp_dir().display()))?;
+    let file = directory.path().join("machineconfig.yaml");
+    files::write_private(&file, bytes)?;
+    Ok((directory, file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_edited_is_its_owners_alone() {
+        let (directory, file) = scratch(b"secret").unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(directory.path()), mode(&file)), (0o700, 0o600));
+        assert_ne!(scratch(b"secret").unwrap().1, file);
+        directory.close().unwrap();
+        assert!(!file.exists());
     }
 }

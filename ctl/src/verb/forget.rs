@@ -21,7 +21,7 @@ pub struct Forget {
 impl Forget {
     /// Asks a control plane for it, and says what was done.
     pub async fn run(self, session: &Session) -> anyhow::Result<()> {
-        let response = forget(&session.endpoints()?, &self.node, self.force).await?;
+        let response = forget(&session.usable()?, &self.node, self.force).await?;
         report(&response, |line| println!("{line}"))
     }
 }

@@ -168,7 +168,7 @@ fn contract(version: Option<&str>) -> anyhow::Result<Contract> {
 /// Writes a file that holds secrets, or prints it.
 fn put(path: &str, bytes: &[u8], force: bool) -> anyhow::Result<()> {
     if path == "-" {
-        return Ok(std::io::Write::write_all(&mut std::io::stdout(), bytes)?);
+        return files::print(bytes);
     }
     if Path::new(path).exists() && !force {
         bail!("{path} is there already: give --force to overwrite it");

@@ -1,11 +1,10 @@
 //! `logs`: of a service or a container.
 
-use std::io::Write as _;
-
 use api::common::ContainerDriver;
 use api::machine as pb;
 use clap::Args;
 
+use crate::files;
 use crate::session::Session;
 
 /// Print the log of a service, or of a container with -k.
@@ -60,9 +59,7 @@ pub async fn print_lines(mut stream: tonic::Streaming<api::common::Data>, name: 
     let mut rest = Vec::new();
     while let Some(part) = stream.message().await? {
         let Some(name) = name else {
-            let mut out = std::io::stdout().lock();
-            out.write_all(&part.bytes)?;
-            out.flush()?;
+            files::print(&part.bytes)?;
             continue;
         };
         rest.extend_from_slice(&part.bytes);

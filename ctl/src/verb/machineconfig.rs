@@ -1,7 +1,5 @@
 //! `machineconfig`: configuration files, without a node.
 
-use std::io::Write as _;
-
 use clap::{Args, Subcommand};
 
 use super::r#gen::GenConfig;
@@ -48,7 +46,7 @@ impl MachineConfig {
                 let patched = patches::patched(&read_file(&file)?, &file, &patches::read(&patch)?)?;
                 match output {
                     Some(path) => files::write_private(&path, &patched),
-                    None => Ok(std::io::stdout().write_all(&patched)?),
+                    None => files::print(&patched),
                 }
             }
         }

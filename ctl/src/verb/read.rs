@@ -1,10 +1,9 @@
 //! `read`: the bytes of a file of a node.
 
-use std::io::Write as _;
-
 use api::machine as pb;
 use clap::Args;
 
+use crate::files;
 use crate::session::Session;
 
 /// Print a file.
@@ -19,10 +18,9 @@ impl Read {
     pub async fn run(self, session: &Session) -> anyhow::Result<()> {
         let request = pb::ReadRequest { path: self.path };
         let mut stream = session.one(false)?.client.machine().read(request).await?.into_inner();
-        let mut out = std::io::stdout().lock();
         while let Some(part) = stream.message().await? {
-            out.write_all(&part.bytes)?;
+            files::print(&part.bytes)?;
         }
-        Ok(out.flush()?)
+        Ok(())
     }
 }

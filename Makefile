@@ -8,8 +8,9 @@ TARGET := x86_64-unknown-linux-musl
 BIN := target/$(TARGET)/release
 ORLOPCTL := $(BIN)/orlopctl
 NAME ?= orlop
-WORKERS ?= 1
-CONTROLPLANES ?= 1
+# How many nodes; without them a new cluster gets one each, and one that is there keeps what it has.
+WORKERS ?=
+CONTROLPLANES ?=
 
 .PHONY: help
 help: ## Show the targets.
@@ -30,7 +31,7 @@ build: binaries ## Build the binaries, the Kubernetes payload, the image cache a
 
 .PHONY: cluster
 cluster: build ## Create a cluster of one control plane and one worker, or bring it back to health.
-	@$(ORLOPCTL) cluster create --reuse --name $(NAME) --controlplanes $(CONTROLPLANES) --workers $(WORKERS)
+	@$(ORLOPCTL) cluster create --reuse --name $(NAME) $(addprefix --controlplanes ,$(CONTROLPLANES)) $(addprefix --workers ,$(WORKERS))
 
 .PHONY: destroy
 destroy: ## Destroy the cluster.

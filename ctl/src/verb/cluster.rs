@@ -100,12 +100,12 @@ struct Images {
 /// Arguments of `cluster create`.
 #[derive(Debug, Args)]
 struct Create {
-    /// How many control planes.
-    #[arg(long, default_value_t = 1)]
-    controlplanes: usize,
-    /// How many workers.
-    #[arg(long, default_value_t = 1)]
-    workers: usize,
+    /// How many control planes; 1 by default.
+    #[arg(long)]
+    controlplanes: Option<usize>,
+    /// How many workers; 1 by default.
+    #[arg(long)]
+    workers: Option<usize>,
     /// The cluster's network; the first free one of 10.5.0.0/24, 10.5.1.0/24 … by default.
     #[arg(long)]
     cidr: Option<String>,
@@ -122,7 +122,8 @@ struct Create {
     /// state, to be given with `apply-config --insecure`.
     #[arg(long)]
     skip_injecting_config: bool,
-    /// When the cluster is there already, start its nodes that are off and wait until it is healthy; its shape stays.
+    /// When the cluster is there already, start its nodes that are off and wait until it is healthy; its shape stays, and one that is
+    /// asked for must be its own.
     #[arg(long)]
     reuse: bool,
     /// Wait until the cluster is healthy.
@@ -211,11 +212,68 @@ impl Cluster {
 }
 
 /// The patches that nodes of a cluster get, kept for those that join later.
-#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 struct Patches {
     all: Vec<String>,
     controlplanes: Vec<String>,
     workers: Vec<String>,
+}
+
+/// What a cluster is made of, as asked for or as it is there.
+#[derive(Debug, Clone, PartialEq)]
+struct Shape {
+    /// How many; as asked for, none is the usual one.
+    controlplanes: Option<usize>,
+    workers: Option<usize>,
+    patches: Patches,
+    /// Its nodes start without a configuration.
+    bare: bool,
+}
+
+impl Shape {
+    fn counts(&self) -> (usize, usize) {
+        (self.controlplanes.unwrap_or(1), self.workers.unwrap_or(1))
+    }
+
+    fn there(work: &Work, state: &ClusterState) -> anyhow::Result<Self> {
+        let count = |role| Some(state.nodes_of(role).count());
+        let patches = serde_json::from_slice(&read_file(work, "patches.json")?).context("patches.json")?;
+        let bare = state.nodes.iter().any(|node| skipped(work, node).exists());
+        Ok(Self { controlplanes: count(Role::ControlPlane), workers: count(Role::Worker), patches, bare })
+    }
+
+    /// Refuses to take the cluster that is there for the one that is asked for when it is another. With `reuse` only what was named must
+    /// be the same.
+    fn must_be(&self, there: &Self, name: &str, reuse: bool) -> anyhow::Result<()> {
+        let ((controlplanes, workers), (found_controlplanes, found_workers)) = (self.counts(), there.counts());
+        let other = |asked: Option<usize>, wanted, found| wanted != found && (asked.is_some() || !reuse);
+        if other(self.controlplanes, controlplanes, found_controlplanes) || other(self.workers, workers, found_workers) {
+            bail!(
+                "the cluster {name:?} is there already with {found_controlplanes} control planes and {found_workers} workers, asked for are \
+                 {controlplanes} and {workers}: change it with `orlopctl cluster scale --name {name}`, or choose another --name"
+            );
+        }
+        if self.patches != there.patches && (self.patches != Patches::default() || !reuse) {
+            let text = |patches| serde_json::to_string(patches).unwrap_or_default();
+            bail!(
+                "the cluster {name:?} is there already with the patches {}, asked for are {}: change its nodes with `orlopctl patch \
+                 machineconfig`, or choose another --name",
+                text(&there.patches),
+                text(&self.patches)
+            );
+        }
+        match (there.bare, self.bare) {
+            (true, false) if !reuse => bail!(
+                "the cluster {name:?} is there already with nodes that wait for their configurations (--skip-injecting-config): give each its \
+                 own with `orlopctl apply-config --insecure`, then `orlopctl cluster scale --name {name}`"
+            ),
+            (false, true) => bail!(
+                "the cluster {name:?} is there already and its nodes have configurations, asked for are nodes without \
+                 (--skip-injecting-config): choose another --name"
+            ),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// The configuration of a node.
@@ -260,30 +318,31 @@ fn absolute(path: &Path, what: &str) -> anyhow::Result<PathBuf> {
 
 impl Create {
     async fn run(self, work: &Work) -> anyhow::Result<()> {
-        let mut request = Request::new(&work.name, self.controlplanes, self.workers, absolute(&self.images.root, "the root image")?);
+        let patches =
+            Patches { all: self.config_patch, controlplanes: self.config_patch_controlplanes, workers: self.config_patch_workers };
+        let shape = Shape { controlplanes: self.controlplanes, workers: self.workers, patches, bare: self.skip_injecting_config };
+        let (controlplanes, workers) = shape.counts();
+        let mut request = Request::new(&work.name, controlplanes, workers, absolute(&self.images.root, "the root image")?);
         request.image_cache = Some(absolute(&self.images.image_cache, "the image cache")?);
         request.subnet = self
             .cidr
             .as_deref()
             .map(|c| c.parse().with_context(|| format!("found network {c:?}, expected one such as 10.5.0.0/24")))
             .transpose()?;
-        let secrets = work.dir().join("secrets.yaml");
-        let bundle = match std::fs::read(&secrets) {
-            Ok(bytes) => Bundle::parse(&bytes).map_err(|p| anyhow::anyhow!("{}: {p}", secrets.display()))?,
-            Err(_) => r#gen::new_bundle(false)?,
+        let mut bundle = match read_bundle(work) {
+            Err(error) if is_missing(&error) => r#gen::new_bundle(false)?,
+            read => read?,
         };
-        let patches =
-            Patches { all: self.config_patch, controlplanes: self.config_patch_controlplanes, workers: self.config_patch_workers };
         // Before anything is made: what is wrong with the request or the patches leaves nothing behind.
         request.check()?;
         for role in [Role::ControlPlane, Role::Worker] {
-            config_of(&bundle, &patches, (&work.name, "https://10.5.0.1:6443".into(), Ipv4Addr::new(10, 5, 0, 1)), role)?;
+            config_of(&bundle, &shape.patches, (&work.name, "https://10.5.0.1:6443".into(), Ipv4Addr::new(10, 5, 0, 1)), role)?;
         }
         let mut config = |state: &ClusterState, node: &NodeState| {
             // Kept before the first node starts: a create that is killed goes on with the same secrets.
-            files::write_private(&secrets, bundle.encode().as_bytes())?;
-            files::write_private(&work.dir().join("patches.json"), &serde_json::to_vec_pretty(&patches)?)?;
-            let config = node_config(&bundle, &patches, state, node)?;
+            files::write_private(&work.dir().join("secrets.yaml"), bundle.encode().as_bytes())?;
+            files::write_private(&work.dir().join("patches.json"), &serde_json::to_vec_pretty(&shape.patches)?)?;
+            let config = node_config(&bundle, &shape.patches, state, node)?;
             if !self.skip_injecting_config {
                 return Ok(config);
             }
@@ -293,6 +352,9 @@ impl Create {
         let state = match work.lab.create(&request, &mut config) {
             // Without a kubeconfig an earlier `create` was ended while its cluster started.
             Err(lab::Error::Exists { .. }) if self.reuse || !work.kubeconfig().exists() => {
+                shape.must_be(&Shape::there(work, &work.lab.show(&work.name)?.state)?, &work.name, self.reuse)?;
+                // Its own: with the authority of another nobody could talk to it.
+                bundle = read_bundle(work)?;
                 work.say("the cluster is there already: starting what is off");
                 work.lab.start(&work.name, &[])?;
                 work.lab.show(&work.name)?.state
@@ -521,7 +583,12 @@ fn read_file(work: &Work, name: &str) -> anyhow::Result<Vec<u8>> {
 }
 
 fn read_bundle(work: &Work) -> anyhow::Result<Bundle> {
-    Bundle::parse(&read_file(work, "secrets.yaml")?).map_err(|p| anyhow::anyhow!("secrets.yaml: {p}"))
+    Bundle::parse(&read_file(work, "secrets.yaml")?).map_err(|p| anyhow::anyhow!("{}: {p}", work.dir().join("secrets.yaml").display()))
+}
+
+/// Whether a file could not be read because there is none.
+fn is_missing(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::NotFound)
 }
 
 fn add(work: &Work, role: Role, count: usize) -> anyhow::Result<()> {
@@ -573,4 +640,81 @@ async fn wait_off(work: &Work, name: &str) -> anyhow::Result<()> {
     }
     work.say(&format!("{name} did not go off within 240 s"));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape(controlplanes: Option<usize>, workers: Option<usize>) -> Shape {
+        Shape { controlplanes, workers, patches: Patches::default(), bare: false }
+    }
+
+    fn patched(patch: &str) -> Shape {
+        Shape { patches: Patches { all: vec![patch.into()], ..Patches::default() }, ..shape(None, None) }
+    }
+
+    #[test]
+    fn a_cluster_of_another_shape_is_not_joined() {
+        let there = shape(Some(1), Some(3));
+        let refused = |asked: Shape, there: &Shape, reuse| asked.must_be(there, "demo", reuse).unwrap_err().to_string();
+        assert!(shape(None, None).must_be(&there, "demo", true).is_ok(), "its shape stays");
+        assert!(shape(Some(1), Some(3)).must_be(&there, "demo", false).is_ok(), "an earlier create was killed");
+        for (asked, reuse) in [(shape(None, Some(1)), true), (shape(None, None), false), (shape(Some(3), Some(3)), false)] {
+            let told = refused(asked, &there, reuse);
+            assert!(told.contains("1 control planes and 3 workers") && told.contains("cluster scale --name demo"), "{told}");
+        }
+        let told = refused(patched("one"), &patched("other"), true);
+        assert!(told.contains("one") && told.contains("other"), "{told}");
+        assert!(shape(None, None).must_be(&patched("other"), "demo", true).is_ok());
+        refused(shape(None, None), &patched("other"), false);
+        let bare = Shape { bare: true, ..shape(None, None) };
+        assert!(refused(shape(None, None), &bare, false).contains("apply-config"));
+        assert!(shape(None, None).must_be(&bare, "demo", true).is_ok(), "they may have been given theirs");
+        refused(bare, &shape(Some(1), Some(1)), true);
+    }
+
+    /// A cluster that was made, and `create --reuse` of it; its machines do not run, so it goes no further than its secrets.
+    async fn reuse(secrets: impl FnOnce(&Path)) -> (String, String) {
+        let base = tempfile::tempdir().unwrap();
+        let work = Work { lab: Namespaces::new(base.path().join("clusters")), name: "demo".into(), begin: Instant::now() };
+        std::fs::create_dir_all(work.dir()).unwrap();
+        let request = Request::new("demo", 1, 1, base.path());
+        let state = json!({
+            "version": 1, "name": "demo", "provisioner": "namespaces", "phase": "ready", "request": request, "subnet": "10.5.0.0/24",
+            "gateway": "10.5.0.1", "kubernetes_port": 26443, "gateway_process": null,
+            "nodes": [
+                {"name": "demo-controlplane-1", "role": "controlplane", "address": "10.5.0.2", "api_port": 25000},
+                {"name": "demo-worker-1", "role": "worker", "address": "10.5.0.3", "api_port": 25001},
+            ],
+        });
+        std::fs::write(work.dir().join("state.json"), state.to_string()).unwrap();
+        std::fs::write(work.dir().join("patches.json"), serde_json::to_vec(&Patches::default()).unwrap()).unwrap();
+        std::fs::write(work.talosconfig(), "its own").unwrap();
+        secrets(&work.dir().join("secrets.yaml"));
+        let create = Create {
+            controlplanes: None,
+            workers: None,
+            cidr: None,
+            config_patch: Vec::new(),
+            config_patch_controlplanes: Vec::new(),
+            config_patch_workers: Vec::new(),
+            skip_injecting_config: false,
+            reuse: true,
+            wait: false,
+            wait_timeout: CALL,
+            images: Images { root: base.path().into(), image_cache: base.path().into() },
+        };
+        let error = create.run(&work).await.unwrap_err();
+        (format!("{error:#}"), std::fs::read_to_string(work.talosconfig()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_cluster_that_is_there_keeps_its_own_authority() {
+        let (missing, talosconfig) = reuse(|_| {}).await;
+        assert!(missing.contains("secrets.yaml") && missing.contains("No such file"), "{missing}");
+        assert_eq!(talosconfig, "its own");
+        let (unreadable, _) = reuse(|secrets| std::fs::create_dir(secrets).unwrap()).await;
+        assert!(unreadable.contains("secrets.yaml") && unreadable.contains("directory"), "{unreadable}");
+    }
 }

@@ -1,12 +1,13 @@
 //! Asking a cluster how it is, from here: through the first control plane that answers, or, when none does, by what is seen of them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use api::client::{Client, Context, Options};
 use api::cluster as pb;
-use api::health::{self, Asker, HealthReport, LOOK, Machine, Outline, Sources, report, unanswered};
+use api::health::{self, Asker, HealthReport, HealthVerdict, LOOK, Machine, Outline, Sources, State, report, unanswered};
 use api::tls::{self, Identity};
 use async_trait::async_trait;
 use futures::stream::{FuturesUnordered, StreamExt as _};
@@ -120,6 +121,7 @@ async fn through(
     tell: &mut dyn FnMut(&str),
 ) -> anyhow::Result<Result<HealthReport, String>> {
     let wait = request.wait_timeout.and_then(|wait| Duration::try_from(wait).ok()).unwrap_or_default();
+    let mut lines = Lines::default();
     let asked = async {
         let mut stream = client.cluster().health_check(request).await?.into_inner();
         let late = |_| tonic::Status::deadline_exceeded(format!("no line within {} s", FIRST_LINE.as_secs()));
@@ -129,6 +131,7 @@ async fn through(
                 return Ok(Some(report));
             }
             tell(&progress.message);
+            lines.hear(&progress.message);
             next = stream.message().await?;
         }
         Ok::<_, tonic::Status>(None)
@@ -136,13 +139,36 @@ async fn through(
     let limit = wait + LOOK + Duration::from_secs(2);
     match timeout(limit, asked).await {
         Ok(Ok(Some(report))) => Ok(Ok(report)),
-        // A node of the peer says no more than its lines.
-        Ok(Ok(None)) => Ok(Ok(HealthReport::default())),
+        Ok(Ok(None)) => Ok(lines.report()),
         Ok(Err(status)) if matches!(status.code(), Code::PermissionDenied | Code::InvalidArgument | Code::Unauthenticated) => {
             bail!("{} ({:?})", status.message(), status.code())
         }
         Ok(Err(status)) => Ok(Err(status.message().to_owned())),
         Err(_) => Ok(Err(format!("its check did not end within {} s", limit.as_secs()))),
+    }
+}
+
+/// What the lines said: a node of the peer says no more.
+#[derive(Default)]
+struct Lines(BTreeMap<String, String>);
+
+impl Lines {
+    fn hear(&mut self, line: &str) {
+        if let Some((check, state)) = line.strip_prefix("waiting for ").and_then(|line| line.split_once(": ")) {
+            self.0.insert(check.to_owned(), state.to_owned());
+        }
+    }
+
+    /// The report of a stream that ended well without one; the error: it ended before all was well.
+    fn report(&self) -> Result<HealthReport, String> {
+        if self.0.is_empty() {
+            return Err("its check ended without a word".into());
+        }
+        if let Some((check, state)) = self.0.iter().find(|(_, state)| !state.starts_with("OK") && !state.starts_with("SKIP")) {
+            return Err(format!("its check ended without a verdict, at {check}: {state}"));
+        }
+        let all = HealthVerdict { check: "the server's own checks".into(), state: State::Pass.into(), ..HealthVerdict::default() };
+        Ok(HealthReport { checks: vec![all], causes: Vec::new() })
     }
 }
 
@@ -232,6 +258,22 @@ mod tests {
         let causes: Vec<_> = report.causes.iter().map(|c| (c.cause.as_str(), c.node.as_str())).collect();
         assert_eq!(causes, [("node gone", "10.5.0.4"), ("node frozen", "10.5.0.3"), ("machine API down", "10.5.0.2")]);
         assert!(report.causes.iter().all(|c| !c.next_step.is_empty()));
+    }
+
+    #[test]
+    fn a_stream_without_a_report_is_healthy_only_when_its_lines_say_so() {
+        let report = |said: &[&str]| {
+            let mut lines = Lines::default();
+            said.iter().for_each(|line| lines.hear(line));
+            lines.report()
+        };
+        assert_eq!(report(&[]).unwrap_err(), "its check ended without a word");
+        let etcd = "waiting for etcd to be healthy";
+        let cut = report(&["waiting for apid to be ready: OK", &format!("{etcd}: ...")]).unwrap_err();
+        assert_eq!(cut, "its check ended without a verdict, at etcd to be healthy: ...");
+        let well =
+            report(&["discovered nodes: 3", &format!("{etcd}: ..."), &format!("{etcd}: OK"), "waiting for kube-proxy: SKIP"]).unwrap();
+        assert!(health::is_healthy(&well) && well.checks.len() == 1);
     }
 
     #[tokio::test]

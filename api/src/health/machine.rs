@@ -155,9 +155,23 @@ async fn within<T>(question: impl Future<Output = Result<T, Status>>) -> Result<
     timeout(ANSWER, question).await.unwrap_or_else(late)
 }
 
-async fn resources<T: resource::Spec>(state: &RemoteState) -> Vec<Arc<resource::Resource<T>>> {
-    let listed = timeout(ANSWER, state.list_as::<T>()).await;
-    listed.ok().and_then(Result::ok).unwrap_or_default()
+type Listed<T> = Result<Vec<Arc<resource::Resource<T>>>, String>;
+
+async fn resources<T: resource::Spec>(state: &RemoteState) -> Listed<T> {
+    let late = |_| format!("no answer within {} s", ANSWER.as_secs());
+    timeout(ANSWER, state.list_as::<T>()).await.map_err(late)?.map_err(|e| e.to_string())
+}
+
+/// An answer; one that failed is noted, so that it is not taken for "nothing there".
+fn noted<T: Default>(unasked: &mut Vec<String>, what: &str, answer: Result<T, impl std::fmt::Display>) -> T {
+    answer.unwrap_or_else(|error| {
+        unasked.push(format!("{what}: {error}"));
+        T::default()
+    })
+}
+
+fn body<T>(reply: Reply<T>) -> Result<T, String> {
+    reply.map(tonic::Response::into_inner).map_err(|status| status.message().to_owned())
 }
 
 /// All questions at once.
@@ -193,13 +207,21 @@ async fn questions(client: &Client, machine: &Machine, registry: &Arc<Registry>)
         Err(status) => return unanswered(machine, said(status.message())),
     };
     let mut facts = unanswered(machine, Reach::Answered);
+    let mut unasked = Vec::new();
+    let names = noted(&mut unasked, "node name", names);
+    let stage = noted(&mut unasked, "stage", stage);
+    let diagnostics = noted(&mut unasked, "diagnostics", diagnostics);
+    let pods = noted(&mut unasked, "static pods", pods);
+    let others = noted(&mut unasked, "members", others);
+    let memory = noted(&mut unasked, "memory", body(memory));
+    let mounts = noted(&mut unasked, "mounts", body(mounts)).messages;
+    facts.unasked = unasked;
     if let Some(nodename) = names.first().filter(|_| machine.name.is_empty()) {
         facts.name.clone_from(&nodename.spec.nodename);
     }
     facts.services = services.messages.into_iter().flat_map(|m| m.services).map(service).collect();
-    let memory = memory.ok().and_then(|m| m.into_inner().messages.into_iter().next()?.meminfo);
+    let memory = memory.messages.into_iter().next().and_then(|m| m.meminfo);
     facts.memory = memory.map(|m| m.memtotal << 10).unwrap_or_default();
-    let mounts = mounts.map(|m| m.into_inner().messages).unwrap_or_default();
     // What is mounted last on a place is what one finds there.
     if let Some(var) = mounts.iter().flat_map(|m| &m.stats).rfind(|m| m.mounted_on == "/var") {
         (facts.disk, facts.disk_free) = (var.size, var.available);
@@ -253,7 +275,7 @@ fn etcd_facts(
     match status.map(|s| s.into_inner().messages.into_iter().find_map(|m| m.member_status)) {
         Ok(Some(status)) => {
             let leader = status.leader != 0 && !status.errors.iter().any(|error| error.contains("no leader"));
-            let members = members.map(|m| m.into_inner().messages).unwrap_or_default();
+            let members = noted(&mut facts.unasked, "etcd members", body(members)).messages;
             let member = |m: crate::machine::EtcdMember| EtcdMemberFacts { id: m.id, name: m.hostname, learner: m.is_learner };
             let members = members.into_iter().flat_map(|m| m.members).map(member).collect();
             facts.etcd = Some(EtcdFacts { members, leader, errors: status.errors });
@@ -278,4 +300,28 @@ async fn clock(client: &Client) -> Option<i128> {
         (_, high) if high < 0 => high,
         _ => 0,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_question_that_failed_is_no_empty_list() {
+        let place = Place::Tls { host: "127.0.0.1".into(), port: 1, config: crate::tls::insecure_client(&[]).unwrap() };
+        let client = Client::of_connection(Connection::new(place, Dial { timeout: CONNECT }), &Options::default());
+        let state = RemoteState::new(&client, Arc::new(Registry::new().with::<Diagnostic>()));
+        let mut unasked = Vec::new();
+        assert!(noted(&mut unasked, "diagnostics", resources::<Diagnostic>(&state).await).is_empty());
+        assert!(unasked.len() == 1 && unasked[0].starts_with("diagnostics: "), "{unasked:?}");
+    }
+
+    #[test]
+    fn members_that_etcd_did_not_list_are_noted() {
+        let status = crate::machine::EtcdStatus { member_status: Some(crate::machine::EtcdMemberStatus::default()), ..Default::default() };
+        let status = crate::machine::EtcdStatusResponse { messages: vec![status] };
+        let mut facts = NodeFacts::default();
+        etcd_facts(&mut facts, Ok(tonic::Response::new(status)), Err(Status::unavailable("no leader")));
+        assert_eq!(facts.unasked, ["etcd members: no leader"]);
+    }
 }

@@ -13,13 +13,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 use futures::future::join_all;
 use model::health::{Check, ClusterFacts, Diagnosis, KubeFacts, NodeFacts, Reach, Role, Verdict, check_all, summary};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 pub use crate::orlop::cluster::v1::{HealthFinding, HealthReport, HealthVerdict, health_verdict::State};
 pub use machine::{Asker, reach};
 
 /// The longest that one look at the whole cluster may take.
 pub const LOOK: Duration = Duration::from_secs(8);
+/// The longest that the list of machines may take; the machines have what it leaves of [`LOOK`].
+const MACHINES: Duration = Duration::from_secs(5);
 /// The longest that Kubernetes may take to answer.
 const KUBERNETES: Duration = Duration::from_secs(5);
 /// The pause between looks at first, while things change fast.
@@ -63,11 +65,13 @@ pub trait Sources: Send + Sync {
 /// Asks everybody at once. Takes [`LOOK`] at most.
 pub async fn gather(sources: &dyn Sources) -> ClusterFacts {
     let Outline { has_etcd, cni_none } = sources.outline();
+    let deadline = Instant::now() + LOOK;
     let nodes = async {
-        let machines = timeout(KUBERNETES, sources.machines()).await.unwrap_or_default();
+        // Without an answer there are no machines, which fails.
+        let machines = timeout(MACHINES, sources.machines()).await.unwrap_or_default();
         join_all(machines.iter().map(async |machine| {
             // A source keeps its own deadlines; this one holds whatever it does.
-            timeout(LOOK, sources.machine(machine)).await.unwrap_or_else(|_| unanswered(machine, Reach::Silent))
+            timeout_at(deadline, sources.machine(machine)).await.unwrap_or_else(|_| unanswered(machine, Reach::Silent))
         }))
         .await
     };
@@ -156,10 +160,16 @@ fn finding(diagnosis: Diagnosis) -> HealthFinding {
     }
 }
 
-/// Whether no check failed.
+/// Whether there was a check and each passed or does not apply.
 #[must_use]
 pub fn is_healthy(report: &HealthReport) -> bool {
-    report.checks.iter().all(|check| check.state() != State::Fail)
+    !report.checks.is_empty() && report.checks.iter().all(is_passed)
+}
+
+/// Whether a check passed or does not apply.
+#[must_use]
+pub fn is_passed(check: &HealthVerdict) -> bool {
+    matches!(check.state(), State::Pass | State::Skip)
 }
 
 /// The causes in one line.

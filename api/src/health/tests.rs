@@ -12,6 +12,8 @@ struct Fake {
     reach: Vec<Reach>,
     hangs: Option<usize>,
     kubernetes_hangs: bool,
+    /// How long the list of machines takes.
+    list_takes: Duration,
     /// From this look on all is well.
     well_from: u32,
     looks: AtomicU32,
@@ -28,6 +30,7 @@ impl Fake {
 impl Sources for Fake {
     async fn machines(&self) -> Vec<Machine> {
         self.looks.fetch_add(1, Ordering::Relaxed);
+        sleep(self.list_takes).await;
         (0..self.reach.len()).map(Self::machine_of).collect()
     }
 
@@ -99,6 +102,27 @@ async fn who_hangs_is_frozen_and_holds_nobody_up() {
     let report_failure = report.checks.iter().find(|c| c.check == "all k8s nodes to report").unwrap();
     assert_eq!(report_failure.state(), State::Fail);
     assert!(report_failure.failures[0].found.contains("no answer within 5 s"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_list_of_machines_makes_the_look_no_longer() {
+    let list_takes = Duration::from_secs(4);
+    let fake = Fake { reach: vec![Reach::Answered; 2], hangs: Some(1), list_takes, ..Fake::default() };
+    let begin = Instant::now();
+    assert_eq!(gather(&fake).await.nodes.len(), 2);
+    assert_eq!(begin.elapsed(), LOOK);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_nobody_was_asked_nothing_is_healthy() {
+    for list_takes in [Duration::ZERO, Duration::from_secs(60)] {
+        let (report, ..) = report_of(&Fake { list_takes, ..Fake::default() }, 1).await;
+        assert!(!is_healthy(&report));
+        assert_eq!(report.causes[0].found, "no machine is known, so none was asked");
+    }
+    assert!(!is_healthy(&HealthReport::default()), "no checks");
+    let silent = HealthReport { checks: vec![HealthVerdict::default()], ..HealthReport::default() };
+    assert!(!is_healthy(&silent), "a check without a state");
 }
 
 #[tokio::test(start_paused = true)]

@@ -90,7 +90,7 @@ fn summary(report: &HealthReport) -> String {
     }
     // Writing into a string cannot fail.
     let _ = writeln!(text, "\nFAILED CHECKS:");
-    for check in report.checks.iter().filter(|c| c.state() == State::Fail) {
+    for check in report.checks.iter().filter(|c| !health::is_passed(c)) {
         let _ = writeln!(text, "  {}", check.check);
         for failure in &check.failures {
             let _ = writeln!(text, "    {}", said(failure));
@@ -119,6 +119,7 @@ fn as_json(report: &HealthReport) -> Value {
     };
     let check = |c: &health::HealthVerdict| {
         let state = match c.state() {
+            State::Unknown => "unknown",
             State::Pass => "pass",
             State::Skip => "skip",
             State::Fail => "fail",
@@ -155,7 +156,7 @@ mod tests {
             failures: vec![finding.clone()],
             ..HealthVerdict::default()
         };
-        let passed = HealthVerdict { check: "apid to be ready".into(), ..HealthVerdict::default() };
+        let passed = HealthVerdict { check: "apid to be ready".into(), state: State::Pass.into(), ..HealthVerdict::default() };
         HealthReport { checks: vec![passed, failed], causes: vec![finding] }
     }
 

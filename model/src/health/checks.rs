@@ -227,6 +227,10 @@ impl Judge<'_> {
     }
 
     fn each_node(&self, finding: impl Fn(&Self, &NodeFacts) -> Option<Finding>) -> Verdict {
+        if self.facts.nodes.is_empty() {
+            let next = "see `orlopctl get members` on a control plane".to_owned();
+            return Verdict::Fail(vec![self.failure(None, (Cause::Other, "no machine is known, so none was asked".to_owned(), next))]);
+        }
         Self::verdict(self.facts.nodes.iter().filter_map(|node| self.look(node, &finding)).collect())
     }
 
@@ -242,8 +246,12 @@ impl Judge<'_> {
             .iter()
             .filter_map(|node| {
                 self.look(node, |_, node| {
-                    let (id, message) = node.diagnostics.first()?;
-                    Some((Cause::Other, format!("{id}: {message}"), format!("see `orlopctl -n {} get diagnostics`", node.address)))
+                    let found = match node.diagnostics.first() {
+                        Some((id, message)) => format!("{id}: {message}"),
+                        None if node.unasked.is_empty() => return None,
+                        None => format!("not answered: {}", node.unasked.join("; ")),
+                    };
+                    Some((Cause::Other, found, format!("see `orlopctl -n {} get diagnostics`", node.address)))
                 })
             })
             .collect();

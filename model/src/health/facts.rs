@@ -147,6 +147,8 @@ pub struct NodeFacts {
     pub certificates: Vec<CertificateFacts>,
     /// Which other nodes it hears from: name → hears.
     pub hears: BTreeMap<String, bool>,
+    /// Questions that it did not answer, and why: what they would have filled above says nothing.
+    pub unasked: Vec<String>,
 }
 
 /// A node object.

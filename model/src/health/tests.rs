@@ -334,3 +334,20 @@ fn a_failure_without_a_cause_is_in_the_summary() {
     assert_eq!((summary.len(), summary[0].cause), (1, Cause::Other));
     assert_eq!(summary[0].node, on("cp-3"));
 }
+
+#[test]
+fn without_machines_nothing_is_well() {
+    let facts = ClusterFacts { nodes: Vec::new(), kubernetes: Ok(KubeFacts::default()), has_etcd: false, cni_none: false, now: 0 };
+    let verdicts = check_all(&facts);
+    assert!(!is_healthy(&verdicts));
+    assert_eq!(summary(&facts, &verdicts).len(), 1);
+}
+
+#[test]
+fn an_unanswered_question_is_no_good_news() {
+    let mut facts = healthy();
+    facts.nodes[3].unasked = vec!["diagnostics: no answer within 4 s".into()];
+    let Verdict::Fail(failures) = check(Check::NoDiagnostics, &facts) else { panic!("it passed") };
+    assert_eq!((failures.len(), failures[0].node.clone()), (1, on("worker-1")));
+    assert_eq!(failures[0].found, "not answered: diagnostics: no answer within 4 s");
+}

@@ -614,7 +614,8 @@ async fn remove(work: &Work, state: &ClusterState, node: &NodeState) -> anyhow::
     }
     work.lab.remove(&work.name, &node.name)?;
     let left = work.lab.show(&work.name)?.state;
-    let told = match forget(&api_context(work, &left)?, &node.name, false).await {
+    // Its machine is off; Kubernetes takes 40 s to notice, and until then would have it alive.
+    let told = match forget(&api_context(work, &left)?, &node.name, true).await {
         Ok(response) => report(&response, |line| work.say(line)),
         Err(error) => Err(error),
     };

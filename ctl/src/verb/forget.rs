@@ -4,7 +4,7 @@ use anyhow::bail;
 use api::client::{Client, Context, Options};
 use api::orlop::cluster::v1::{ForgetRequest, ForgetResponse};
 use clap::Args;
-use tonic::Code;
+use tonic::{Code, Status};
 
 use crate::session::Session;
 
@@ -39,6 +39,11 @@ pub fn report(response: &ForgetResponse, tell: impl Fn(&str)) -> anyhow::Result<
     bail!("{} is not wholly forgotten: {} failed; the same command again does what is left", response.node, failed.join(", "))
 }
 
+/// Whether it was refused because the node lives: the other control planes would refuse it too.
+fn lives(status: &Status) -> bool {
+    status.code() == Code::Aborted
+}
+
 /// Asks the control planes in turn: one may be what is to be forgotten.
 pub async fn forget(context: &Context, node: &str, force: bool) -> anyhow::Result<ForgetResponse> {
     let mut failures = Vec::new();
@@ -50,11 +55,12 @@ pub async fn forget(context: &Context, node: &str, force: bool) -> anyhow::Resul
             Err(status) if matches!(status.code(), Code::PermissionDenied | Code::InvalidArgument) => {
                 bail!("{} ({:?})", status.message(), status.code())
             }
-            Err(status) => failures.push(format!("{endpoint}: {}", status.message())),
-        }
-        // What one refuses for good reasons (the node lives) the others refuse too.
-        if failures.last().is_some_and(|f| f.contains("--force")) {
-            break;
+            Err(status) => {
+                failures.push(format!("{endpoint}: {}", status.message()));
+                if lives(&status) {
+                    break;
+                }
+            }
         }
     }
     match failures.is_empty() {
@@ -68,6 +74,12 @@ mod tests {
     use api::orlop::cluster::v1::ForgetStep;
 
     use super::*;
+
+    #[test]
+    fn only_a_node_that_lives_ends_the_round() {
+        assert!(lives(&Status::aborted("cp-2 is alive")));
+        assert!(!lives(&Status::failed_precondition("cp-2 is not known to discovery; to do it nevertheless, --force")));
+    }
 
     #[test]
     fn each_step_is_told_and_a_failed_one_fails_the_verb() {

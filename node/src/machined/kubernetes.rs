@@ -8,6 +8,7 @@ use kube_room::objects::{self, KubeError};
 use model::health::KubeFacts;
 use model::health::kubernetes::{QUESTIONS, facts};
 use model::kube::{KubePrismConfig, KubernetesSecret};
+use serde_json::Value;
 
 /// Time for the own API server, which may hang: half of what the whole question has.
 const OWN: Duration = Duration::from_secs(2);
@@ -47,6 +48,26 @@ pub(super) async fn look(store: &Store, server: Option<&str>) -> Result<KubeFact
         Ok(facts(&[nodes, pods, proxies, dns]))
     };
     with_client(store, server, question).await
+}
+
+/// A node's object, if there is one.
+pub(super) async fn find_node(store: &Store, name: &str) -> Result<Option<Value>, String> {
+    // No other name leads to a node's object, and some lead elsewhere.
+    if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.')) || name.starts_with('.') {
+        return Ok(None);
+    }
+    let path = format!("/api/v1/nodes/{name}");
+    let question = |client: kube::Client| {
+        let path = path.clone();
+        async move {
+            match objects::get(&client, &path).await {
+                Ok(node) => Ok(Some(node)),
+                Err(error) if error.is_not_found() => Ok(None),
+                Err(error) => Err(error),
+            }
+        }
+    };
+    with_client(store, None, question).await
 }
 
 /// Removes a node's object. Returns whether it was there.

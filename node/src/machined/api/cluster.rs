@@ -7,7 +7,8 @@ use api::cluster as pb;
 use api::cluster::cluster_service_server::ClusterService;
 use api::common::Metadata;
 use api::health::{self, HealthReport};
-use tokio::sync::mpsc;
+use api::roles::{Role, Roles};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status};
 
@@ -20,6 +21,10 @@ const DEFAULT_WAIT: Duration = Duration::from_secs(5 * 60);
 /// Nobody waits longer in one call.
 const MAX_WAIT: Duration = Duration::from_secs(24 * 3600);
 
+/// So many checks run at once: each asks the whole cluster, again and again.
+const AT_ONCE: usize = 4;
+static CHECKS: Semaphore = Semaphore::const_new(AT_ONCE);
+
 /// The service.
 #[derive(Clone)]
 pub(crate) struct Cluster(pub(crate) Node);
@@ -27,6 +32,11 @@ pub(crate) struct Cluster(pub(crate) Node);
 fn wait(request: &pb::HealthCheckRequest) -> Duration {
     let asked = request.wait_timeout.and_then(|wait| Duration::try_from(wait).ok());
     asked.unwrap_or(DEFAULT_WAIT).min(MAX_WAIT)
+}
+
+/// A place among the checks that run.
+fn turn(checks: &Semaphore) -> Result<SemaphorePermit<'_>, Status> {
+    checks.try_acquire().map_err(|_| Status::resource_exhausted(format!("{AT_ONCE} health checks are running here; try again later")))
 }
 
 fn given(request: pb::HealthCheckRequest) -> Given {
@@ -73,12 +83,15 @@ impl ClusterService for Cluster {
                 "this node is a worker, which may not ask other nodes; ask a control plane: give the address of one with --nodes",
             ));
         }
+        let admin = request.extensions().get::<Roles>().is_some_and(|roles| roles.has(Role::Admin));
         let request = request.into_inner();
         let wait = wait(&request);
-        let everybody = Everybody::new(&self.0.store, given(request)).map_err(Status::unavailable)?;
+        let everybody = Everybody::new(&self.0.store, given(request), admin)?;
+        let turn = turn(&CHECKS)?;
         // Lines of a client that does not read them are few; it must not keep the check from ending.
         let (sender, receiver) = mpsc::channel(1024);
         tokio::spawn(async move {
+            let _turn = turn;
             let lines = sender.clone();
             let mut tell = |message| drop(lines.try_send(Ok(pb::HealthCheckProgress { metadata: None, message })));
             let report = tokio::select! {
@@ -120,6 +133,15 @@ mod tests {
         assert_eq!(detail.to_msg::<HealthReport>().unwrap(), report);
         let status = failure(&report, Duration::from_secs(11));
         assert_eq!(status.message(), "not healthy within 11 s: disk full on w-1: 0 MiB left (free space)");
+    }
+
+    #[test]
+    fn a_check_too_many_is_refused_until_one_ends() {
+        let checks = Semaphore::new(AT_ONCE);
+        let mut turns: Vec<_> = (0..AT_ONCE).map(|_| turn(&checks).unwrap()).collect();
+        assert_eq!(turn(&checks).unwrap_err().code(), Code::ResourceExhausted);
+        turns.pop();
+        assert!(turn(&checks).is_ok());
     }
 
     #[test]

@@ -14,32 +14,32 @@ fn orlopctl(arguments: &[&str]) -> Command {
 }
 
 /// With a client certificate that expired yesterday.
-fn expired(directory: &Path) -> impl Fn(&[&str]) -> Output {
+fn expired(directory: &Path) -> anyhow::Result<impl Fn(&[&str]) -> std::io::Result<Output>> {
     let yesterday = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(24);
-    let ca = profile::os_ca(yesterday).unwrap();
+    let ca = profile::os_ca(yesterday)?;
     let roles = Roles([Role::Admin].into_iter().collect());
-    let issued = ca.issue(&profile::api_client(&roles, Duration::from_secs(3600)), yesterday).unwrap();
+    let issued = ca.issue(&profile::api_client(&roles, Duration::from_secs(3600)), yesterday)?;
     let context = Context {
         endpoints: vec!["127.0.0.1:1".into()],
         nodes: vec!["127.0.0.1".into()],
         ..Context::from_pem(&ca.certificate().to_pem(), &issued.cert, &issued.key)
     };
     let file = directory.join("talosconfig");
-    std::fs::write(&file, ClientConfig::single("demo", context).encode()).unwrap();
-    move |arguments| orlopctl(arguments).arg("--talosconfig").arg(&file).output().unwrap()
+    std::fs::write(&file, ClientConfig::single("demo", context).encode())?;
+    Ok(move |arguments: &[&str]| orlopctl(arguments).arg("--talosconfig").arg(&file).output())
 }
 
 #[test]
 fn an_expired_client_certificate_is_a_verdict_of_health_and_an_error_elsewhere() {
     let directory = tempfile::tempdir().unwrap();
-    let run = expired(directory.path());
+    let run = expired(directory.path()).unwrap();
     for server in ["--server=true", "--server=false"] {
-        let report = run(&["health", "-o", "json", server]);
+        let report = run(&["health", "-o", "json", server]).unwrap();
         let report: serde_json::Value = serde_json::from_slice(&report.stdout).unwrap();
         assert_eq!(report["causes"][0]["cause"], "certificate expired", "{report}");
     }
     for arguments in [&["version"][..], &["forget", "worker-1"]] {
-        let said = run(arguments);
+        let said = run(arguments).unwrap();
         let error = String::from_utf8_lossy(&said.stderr);
         assert!(!said.status.success() && error.contains("expired at") && error.contains("gen config"), "{arguments:?}: {error}");
         assert!(error.contains("talosconfig"), "{error}");

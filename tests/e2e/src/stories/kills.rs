@@ -22,12 +22,16 @@ pub fn survive(cluster: &Cluster, nodes: &[Node]) -> anyhow::Result<()> {
     stream(cluster, nodes)?;
     let before = containers(cluster)?;
     let monitors = nodes.iter().map(Monitor::start).collect::<anyhow::Result<Vec<_>>>()?;
+    let begin = Instant::now();
     machined(nodes).context("killing machined")?;
     well(cluster, nodes, &before).context("after machined was killed")?;
+    println!("  machined killed {MACHINED} times on each node within {:.0} s", begin.elapsed().as_secs_f64());
     for name in OTHERS {
         for round in 1..=2 {
+            let begin = Instant::now();
             kill_all(nodes, name)?;
             well(cluster, nodes, &before).with_context(|| format!("after {name} was killed for the {round}. time"))?;
+            println!("  {name} killed: all well again after {:.1} s", begin.elapsed().as_secs_f64());
         }
     }
     for monitor in monitors {

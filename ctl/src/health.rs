@@ -89,7 +89,9 @@ pub async fn ask(context: &Context, question: &Question, tell: &mut dyn FnMut(&s
         bail!("no endpoints: set them in the context with `orlopctl config endpoint ADDRESS…`, or give --endpoints");
     }
     if let Some(message) = ended(context) {
-        return Ok(from_outside(machines.into_iter().map(|m| (m, Reach::CertificateExpired { message: message.clone() })).collect()));
+        // One fault, ours, however many nodes would refuse it.
+        let us = Machine { name: "this machine".into(), address: "the client".into(), role: Role::ControlPlane };
+        return Ok(from_outside(vec![(us, Reach::CertificateExpired { message })]));
     }
     let asker = asker(context)?;
     loop {

@@ -13,7 +13,7 @@ use crate::testing::Item;
 /// Everything that can be seen of a table: metadata and specs, then the history.
 fn seen(store: &Store) -> (Vec<Resource<Item>>, Vec<crate::HistoryEntry>) {
     let table = store.kind::<Item>();
-    (table.list().iter().map(|r| Resource::clone(r)).collect(), table.history())
+    (table.list().iter().map(Resource::clone).collect(), table.history())
 }
 
 /// A little of everything, one log record each.

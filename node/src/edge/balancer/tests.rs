@@ -130,7 +130,7 @@ async fn clients_that_give_up_cut_nobody_off() {
         }
     });
     let (other, _task) = server("b").await;
-    let (balancer, address) = started(&[target.clone()]).await;
+    let (balancer, address) = started(std::slice::from_ref(&target)).await;
     let (_, mut held) = greeting(address).await.unwrap();
     balancer.set_targets(&[target, other.clone()]);
     balancer.report(&other, true);
